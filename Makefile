@@ -1,0 +1,61 @@
+# Every target sets up what it needs in .venv. PYTHON chooses the interpreter that .venv is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types imports cover bench fuzz lock clean
+
+help: ## show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/demo.stamp ## one user turn, token and prompt cache, on two real llama.cpp servers
+	@$(BIN)/turnwire demo
+
+test: $(VENV)/dev.stamp ## all checks, then the tests with branch coverage
+	@$(MAKE) --no-print-directory check
+
+check: format lint types imports cover ## ruff, mypy, import-linter, tests with branch coverage
+
+format: $(VENV)/dev.stamp
+	@$(BIN)/ruff format --check
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff check
+
+types: $(VENV)/dev.stamp
+	@$(BIN)/mypy
+
+imports: $(VENV)/dev.stamp
+	@$(BIN)/lint-imports
+
+cover: $(VENV)/dev.stamp
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest && status=0 || status=$$?; \
+	$(BIN)/coverage combine --quiet; $(BIN)/coverage report > .coverage.txt; tail -n 1 .coverage.txt; exit $$status
+
+bench: $(VENV)/dev.stamp ## the figures of docs/performance.md, measured anew
+	@$(BIN)/python benchmarks/run.py
+
+lock: $(VENV)/dev.stamp ## choose the newest versions of all dependencies and pin them
+	@$(PIP) install uv
+	@for part in demo dev; do \
+	  extra=$$([ $$part = dev ] && echo "--group dev" || true); \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra demo $$extra pyproject.toml -o requirements/$$part.txt; \
+	done
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("turnwire needs Python 3.11 or later, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python has no venv module: apt-get install python3-venv"; exit 1; }
+	@echo "setting up $(VENV), which takes a minute the first time"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/python
+	@$(PIP) install --require-hashes -r $<
+	@$(PIP) install --no-deps -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The streaming layer of an agent's model turn."""
