@@ -23,7 +23,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
 
     # How its stream ends.
     open_calls: Literal["drop", "emit"] = "drop"
-    """Calls that no ``tool_calls`` finish released: drop them, or emit those whose arguments are a JSON object."""
+    """Calls that no ``tool_calls`` finish released: drop them, or emit those that hold a JSON object."""
     bare_end: Literal["cut", "end"] = "cut"
     """What an end of the body without finish reason and ``[DONE]`` means to a client."""
 
