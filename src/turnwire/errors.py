@@ -160,9 +160,7 @@ class ProtocolError(ApiError):
 class _Delayed(ApiError):
     """Base of the errors that may pass by themselves."""
 
-    def __init__(
-        self, message: str, delay: float | None = None, *, response: ErrorResponse | None = None
-    ) -> None:
+    def __init__(self, message: str, delay: float | None = None, *, response: ErrorResponse | None = None) -> None:
         super().__init__(message, response=response)
         self.delay = delay
         """Seconds that the server asked to wait; None where it did not say."""

@@ -104,9 +104,7 @@ PRESETS: dict[str, ChatDialect] = {
         usage_place="every_chunk",
     ),
     "groq": ChatDialect(max_tokens_name="max_completion_tokens"),
-    "ollama": ChatDialect(
-        open_calls="emit", parallel_tool_calls=False, calls_whole=True, calls_finish="stop"
-    ),
+    "ollama": ChatDialect(open_calls="emit", parallel_tool_calls=False, calls_whole=True, calls_finish="stop"),
     "llama.cpp": ChatDialect(
         system_messages="merged",
         reasoning_back="calls",
@@ -114,9 +112,7 @@ PRESETS: dict[str, ChatDialect] = {
         reasoning_effort="drop",
     ),
     "vllm": ChatDialect(system_messages="merged", reasoning_back="calls"),
-    "sglang": ChatDialect(
-        system_messages="merged", reasoning_back="calls", reasoning_name="reasoning_content"
-    ),
+    "sglang": ChatDialect(system_messages="merged", reasoning_back="calls", reasoning_name="reasoning_content"),
     "lmstudio": ChatDialect(
         open_calls="emit",
         system_messages="merged",
