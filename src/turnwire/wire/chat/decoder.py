@@ -1,0 +1,515 @@
+"""Chat Completions streams, bytes to events.
+
+The states of an answer, and what moves it on:
+
+======== ============================================== =========================================================
+state    on                                             gives
+======== ============================================== =========================================================
+open     text, reasoning, refusal                       the item's beginning (once), the delta
+open     fragments of calls                             nothing, or their growth for whoever watches
+open     finish ``tool_calls``                          reasoning done, then the calls; stays open
+open     finish ``length``, bound not set by the caller `ContextWindowExceeded`; over
+open     any other finish                               reasoning done, message done; stays open, for usage may follow
+open     ``[DONE]``, or the end of the body             what is open is done, `Completed`; over
+open     an ``error`` object                            its typed error; over
+over     anything                                       nothing
+======== ============================================== =========================================================
+
+The rules are the reference's but for what docs/design.md lists; the habits of real servers are in docs/dialects.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from turnwire.errors import ApiError, ContextWindowExceeded, StreamError
+from turnwire.event import (
+    Completed,
+    OutputItemAdded,
+    OutputItemDone,
+    OutputTextDelta,
+    ReasoningContentDelta,
+    ResponseEvent,
+    TokenUsage,
+)
+from turnwire.item import Message, OutputText, Reasoning, ReasoningText, Refusal
+from turnwire.wire.chat.chunk import Choice, Chunk, Delta, chunk_decoder, lenient_chunk
+from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
+from turnwire.wire.chat.frame import TextFrame, TextName, learn_frame
+from turnwire.wire.chat.tool_call import GrowingCalls
+from turnwire.wire.failure import failure_from_object
+from turnwire.wire.sse import MAX_EVENT_SIZE, SseDecoder, then_raise
+
+__all__ = ["ChatDecoder", "Ending", "decode_completion"]
+
+_log = logging.getLogger("turnwire.wire.chat")
+
+Ending: TypeAlias = Literal["open", "finished", "settled"]
+"""``finished``: every choice gave a finish reason; ``settled``: and usage came, so that nothing is missing."""
+
+_WHOLE = frozenset({"stop", "tool_calls", "function_call"})
+_INCOMPLETE = {"length": "max_output_tokens"}
+_MAX_LESSONS = 16
+_MAX_MISSES = 8
+
+
+class ChatDecoder:
+    """Turns the bytes of one Chat Completions response into events; does no I/O and knows no clock.
+
+    `feed` takes the body in any pieces and the events do not depend on where it was cut. Both `feed` and `feed_eof`
+    give an iterable of events; where something failed it raises, behind the events that came before, one of
+    `turnwire.errors`. `Completed` comes once and last.
+
+    ``max_output_tokens_set`` says that the caller bounded the answer, so that ``length`` is what it asked for.
+    ``watch_calls`` adds `OutputItemAdded` and `ToolCallArgumentsDelta` for calls while they grow.
+    ``choices`` is the number of answers that were asked for; ``taken_call_ids`` those that the conversation has used.
+    """
+
+    def __init__(
+        self,
+        dialect: ChatDialect = ChatDialect(),  # noqa: B008 - frozen
+        *,
+        max_output_tokens_set: bool = False,
+        watch_calls: bool = False,
+        max_event_size: int = MAX_EVENT_SIZE,
+        choices: int = 1,
+        taken_call_ids: Collection[str] = (),
+    ) -> None:
+        self._dialect = dialect
+        self._bounded = max_output_tokens_set
+        self._choices = choices
+        self._max_event_size = max_event_size
+        self._sse = SseDecoder(max_event_size)
+        self._frame: TextFrame | None = None
+        self._lessons = _MAX_LESSONS
+        self._misses = 0
+        self._events_seen = False
+        self._over = False
+
+        self._message: list[str | Refusal] | None = None
+        self._reasoning: list[str] | None = None
+        self._encrypted: list[str] = []
+        self._calls = GrowingCalls(watch=watch_calls, taken_ids=taken_call_ids)
+
+        self._response_id = ""
+        self._usage: dict[str, Any] | None = None
+        self._timings: dict[str, Any] | None = None
+        self._finish_reason: str | None = None
+        self._finished: set[object] = set()
+        self._started: set[object] = set()
+
+        self.reasoning_name: ReasoningName | None = None
+        """The name that this server's reasoning goes by, once some came: to be used when it is sent back."""
+        self.done_seen = False
+        """``[DONE]`` came."""
+        self.skipped = 0
+        """Events that held no JSON and were skipped, as the reference does."""
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else self.ending
+        return f"<ChatDecoder {state}, finish_reason={self._finish_reason!r}, skipped={self.skipped}>"
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come: completed or failed."""
+        return self._over
+
+    @property
+    def ending(self) -> Ending:
+        """How much of an end the server has given, for whoever must decide how long to wait for the rest."""
+        if len(self._finished) < max(self._choices, len(self._started)):
+            return "open"
+        return "finished" if self._usage is None else "settled"
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The server's word for why it ended, None so far or where it gave none."""
+        return self._finish_reason
+
+    @property
+    def dropped_calls(self) -> tuple[str, ...]:
+        """The names of the calls that came and were not given: never released, or without a name."""
+        return tuple(self._calls.dropped)
+
+    @property
+    def partial_text(self) -> str:
+        """The text of the open message."""
+        return "".join(part for part in self._message or () if isinstance(part, str))
+
+    def feed(self, data: bytes) -> Iterable[ResponseEvent]:
+        """The events that these bytes complete, in order."""
+        if self._over:
+            return ()
+        frame = self._frame
+        if frame is not None and self._sse.fresh and (text := frame.text(data)):
+            return self._one(frame.name, text)
+        events: list[ResponseEvent] = []
+        try:
+            self._read(data, events)
+        except ApiError as error:
+            self._over = True
+            return then_raise(events, error)
+        return events
+
+    def feed_eof(self) -> Iterable[ResponseEvent]:
+        """The events that the end of the body completes; a body without any event is a `StreamError`."""
+        if self._over:
+            return ()
+        self._over = True
+        if not self._events_seen:
+            return then_raise((), StreamError("the server sent an empty body instead of an answer"))
+        events: list[ResponseEvent] = []
+        self._complete(events)
+        return events
+
+    def feed_completion(self, body: bytes) -> Iterable[ResponseEvent]:
+        """The events of a whole answer, a ``chat.completion`` object, instead of a stream; then it is over."""
+        self._over = True
+        try:
+            chunk = lenient_chunk(msgspec.json.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            chunk = None
+        if chunk is None or not (chunk.choices or chunk.error):
+            return then_raise((), StreamError("the server sent neither a stream nor a chat.completion object"))
+        for choice in chunk.choices or ():
+            choice.delta, choice.message = choice.message, None
+        events: list[ResponseEvent] = []
+        try:
+            self._take(chunk, events)
+        except ApiError as error:
+            return then_raise(events, error)
+        self._complete(events)
+        return events
+
+    def _read(self, data: bytes, events: list[ResponseEvent]) -> None:
+        sse = self._sse
+        block = data if sse.fresh else sse.take(data)
+        while block:
+            frame = self._frame
+            if frame is not None and len(block) <= self._max_event_size:
+                framed = frame.texts(block)
+                if framed is not None:
+                    self._misses = 0
+                    texts, block = framed
+                    self._add_texts(frame.name, texts, events)
+                    continue
+                self._misses += 1
+                if self._misses == _MAX_MISSES:
+                    self._frame = None
+            # While a frame may be learnt, events are taken one by one, so that what is behind can be read by it.
+            end = block.find(b"\n\n") + 2 if self._lessons else 0
+            payloads = sse.plain_payloads(block[:end] if end > 1 else block)
+            if payloads is None:
+                return self._read_events(block, events)
+            block = block[end:] if end > 1 else b""
+            for payload in payloads:
+                self._take_payload(payload, events)
+                if self._over:
+                    return None
+        if block is None:
+            self._read_events(data, events)
+        return None
+
+    def _take_payload(self, payload: bytes, events: list[ResponseEvent]) -> None:
+        try:
+            chunk = chunk_decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._take_odd(payload.decode("utf-8", "replace"), events)
+            return
+        name = self._take(chunk, events)
+        if self._lessons:
+            self._lessons -= 1
+            if name is not None:
+                self._misses = 0
+                self._frame = learn_frame(payload, chunk, name)
+
+    def _read_events(self, data: bytes, events: list[ResponseEvent]) -> None:
+        for event in self._sse.feed(data):
+            try:
+                chunk = chunk_decoder.decode(event.data)
+            except (msgspec.DecodeError, RecursionError):
+                self._take_odd(event.data, events)
+                if self._over:
+                    return
+            else:
+                self._take(chunk, events)
+
+    def _take_odd(self, data: str, events: list[ResponseEvent]) -> None:
+        """Takes what is no plain chunk: a sentinel, JSON in an odd shape, or no JSON at all."""
+        data = data.strip()
+        if not data:
+            return
+        self._events_seen = True
+        if data in ("[DONE]", "DONE"):
+            self.done_seen = True
+            self._over = True
+            self._complete(events)
+            return
+        try:
+            chunk = lenient_chunk(msgspec.json.decode(data))
+        except (msgspec.DecodeError, RecursionError) as error:
+            self.skipped += 1
+            _log.warning("skipped an event of %d characters that is not JSON: %s", len(data), error)
+            return
+        if chunk is not None:
+            self._take(chunk, events)
+
+    def _take(self, chunk: Chunk, events: list[ResponseEvent]) -> TextName | None:
+        """Takes a chunk; the name of its text where it brought one text and nothing else."""
+        self._events_seen = True
+        if chunk.error:
+            raise failure_from_object(chunk.error)
+        if not self._response_id and isinstance(chunk.id, str):
+            self._response_id = chunk.id
+        plain = chunk.usage is None and chunk.timings is None
+        if not plain:
+            if isinstance(chunk.usage, dict):
+                self._usage = chunk.usage
+            if isinstance(chunk.timings, dict):
+                self._timings = chunk.timings
+        choices = chunk.choices
+        if not choices:
+            return None
+        name: TextName | None = None
+        for choice in choices:
+            name = self._take_choice(choice, events)
+        return name if plain and len(choices) == 1 else None
+
+    def _take_choice(self, choice: Choice, events: list[ResponseEvent]) -> TextName | None:
+        index = choice.index if type(choice.index) is int else 0
+        delta, reason = choice.delta, choice.finish_reason
+        name = None
+        if delta is not None:
+            self._started.add(index)
+            name = self._take_delta(delta, index, events)
+        if choice.message is not None:
+            name = None
+            self._take_reasoning(choice.message, events)
+        if reason is not None:
+            name = None
+            if isinstance(reason, str) and reason:
+                self._started.add(index)
+                self._finished.add(index)
+                self._finish(reason, events)
+        return name
+
+    def _take_delta(self, delta: Delta, choice: int, events: list[ResponseEvent]) -> TextName | None:
+        """Takes what a choice gained, in the reference's order: reasoning, content, calls."""
+        content = delta.content
+        if (
+            delta.reasoning is None
+            and delta.reasoning_content is None
+            and delta.tool_calls is None
+            and delta.reasoning_details is None
+            and delta.refusal is None
+            and delta.function_call is None
+            and type(content) is str
+        ):
+            if not content:
+                return None
+            (self._message or self._open_message(events)).append(content)
+            events.append(OutputTextDelta(content))
+            return "content"
+        name = self._take_reasoning(delta, events)
+        if content:
+            name = None
+            self._take_content(content, events)
+        if delta.refusal:
+            name = None
+            if isinstance(delta.refusal, str):
+                self._open_message(events).append(Refusal(delta.refusal))
+        if delta.tool_calls:
+            name = None
+            self._calls.take(choice, delta.tool_calls, events)
+        if delta.function_call:
+            name = None
+            self._calls.take_legacy(choice, delta.function_call, events)
+        return name
+
+    def _take_reasoning(self, delta: Delta, events: list[ResponseEvent]) -> TextName | None:
+        """Takes reasoning under any of its names; the same text under two names counts once."""
+        name: TextName | None = None
+        first = _reasoning_text(delta.reasoning)
+        if first:
+            name = "reasoning" if isinstance(delta.reasoning, str) else None
+            self._name_reasoning("reasoning")
+            self._add_texts("reasoning", [first], events)
+        second = delta.reasoning_content
+        if second and isinstance(second, str):
+            name = None if first else "reasoning_content"
+            if second != first:
+                self._name_reasoning("reasoning_content")
+                self._add_texts("reasoning_content", [second], events)
+        if delta.reasoning_details and isinstance(delta.reasoning_details, list):
+            name = None
+            self._name_reasoning("reasoning_details")
+            self._take_details(delta.reasoning_details, first, events)
+        return name
+
+    def _take_details(self, details: list[Any], known: str, events: list[ResponseEvent]) -> None:
+        """OpenRouter's form: texts, that may stand under ``reasoning`` too, and data that only the server can read."""
+        text = "".join(_detail_text(detail) for detail in details)
+        if text and text != known:
+            self._add_texts("reasoning", [text], events)
+        for detail in details:
+            if isinstance(detail, dict) and isinstance(detail.get("data"), str):
+                self._open_reasoning(events)
+                self._encrypted.append(detail["data"])
+
+    def _name_reasoning(self, name: ReasoningName) -> None:
+        # Details hold more than the bare text (signatures, encrypted parts), so they are what goes back.
+        if self.reasoning_name is None or name == "reasoning_details":
+            self.reasoning_name = name
+
+    def _take_content(self, content: Any, events: list[ResponseEvent]) -> None:
+        if isinstance(content, str):
+            self._add_texts("content", [content], events)
+        elif isinstance(content, list):
+            for part in content:
+                if not isinstance(part, dict):
+                    continue
+                if part.get("type") == "thinking":
+                    if text := _thinking_text(part.get("thinking")):
+                        self._name_reasoning("thinking")
+                        self._add_texts("reasoning", [text], events)
+                elif (text := part.get("text")) and isinstance(text, str):
+                    self._add_texts("content", [text], events)
+
+    def _add_texts(self, name: TextName, texts: list[str], events: list[ResponseEvent]) -> None:
+        """Adds deltas to the open message or reasoning; an empty text opens nothing and says nothing."""
+        if "" in texts:
+            texts = [text for text in texts if text]
+            if not texts:
+                return
+        if name == "content":
+            self._open_message(events).extend(texts)
+            events.extend([OutputTextDelta(text) for text in texts])
+        else:
+            reasoning = self._open_reasoning(events)
+            start = len(reasoning)
+            reasoning.extend(texts)
+            events.extend([ReasoningContentDelta(text, index) for index, text in enumerate(texts, start)])
+
+    def _one(self, name: TextName, text: str) -> list[ResponseEvent]:
+        """`_add_texts` for the most frequent case, a read that brought one text."""
+        if name == "content":
+            if self._message is not None:
+                self._message.append(text)
+                return [OutputTextDelta(text)]
+        elif self._reasoning is not None:
+            self._reasoning.append(text)
+            return [ReasoningContentDelta(text, len(self._reasoning) - 1)]
+        events: list[ResponseEvent] = []
+        self._add_texts(name, [text], events)
+        return events
+
+    def _open_message(self, events: list[ResponseEvent]) -> list[str | Refusal]:
+        if self._message is None:
+            self._message = []
+            events.append(OutputItemAdded(Message("assistant", ())))
+        return self._message
+
+    def _open_reasoning(self, events: list[ResponseEvent]) -> list[str]:
+        if self._reasoning is None:
+            self._reasoning = []
+            events.append(OutputItemAdded(Reasoning(content=())))
+        return self._reasoning
+
+    def _finish(self, reason: str, events: list[ResponseEvent]) -> None:
+        if reason == "length" and not self._bounded:
+            raise ContextWindowExceeded("the answer did not fit the model's context window (finish reason length)")
+        # Of several choices, one that did not end well outranks those that did.
+        if self._finish_reason is None or self._finish_reason in _WHOLE:
+            self._finish_reason = reason
+        self._close_reasoning(events)
+        if reason in ("tool_calls", "function_call"):
+            events.extend(self._calls.release())
+        else:
+            self._close_message(events)
+
+    def _close_reasoning(self, events: list[ResponseEvent]) -> None:
+        if self._reasoning is not None:
+            content = tuple([ReasoningText(text) for text in self._reasoning])
+            encrypted = "".join(self._encrypted) or None
+            self._reasoning, self._encrypted = None, []
+            events.append(OutputItemDone(Reasoning(content=content, encrypted_content=encrypted)))
+
+    def _close_message(self, events: list[ResponseEvent]) -> None:
+        if self._message is not None:
+            content = tuple([OutputText(part) if isinstance(part, str) else part for part in self._message])
+            self._message = None
+            events.append(OutputItemDone(Message("assistant", content)))
+
+    def _complete(self, events: list[ResponseEvent]) -> None:
+        reason = self._finish_reason
+        self._close_reasoning(events)
+        self._close_message(events)
+        if self._dialect.open_calls == "emit" and (reason is None or reason in _WHOLE):
+            events.extend(self._calls.release_complete())
+        else:
+            self._calls.drop()
+        if self._calls.dropped:
+            _log.warning("dropped calls that the server never released: %s", ", ".join(self._calls.dropped))
+        incomplete = None if reason is None or reason in _WHOLE else _INCOMPLETE.get(reason, reason)
+        usage = None if self._usage is None else _token_usage(self._usage, self._timings)
+        events.append(Completed(self._response_id, usage, reason, incomplete))
+
+
+def decode_completion(
+    body: bytes,
+    dialect: ChatDialect = ChatDialect(),  # noqa: B008 - frozen
+    *,
+    max_output_tokens_set: bool = False,
+    taken_call_ids: Collection[str] = (),
+) -> Iterable[ResponseEvent]:
+    """The events of an answer that came whole: the JSON body of a ``chat.completion``, from a server that can't stream.
+
+    A body that is not one is a `StreamError`.
+    """
+    decoder = ChatDecoder(dialect, max_output_tokens_set=max_output_tokens_set, taken_call_ids=taken_call_ids)
+    return decoder.feed_completion(body)
+
+
+def _reasoning_text(value: Any) -> str:
+    """The reference's three forms: a string, an object's ``text``, an object's ``content``."""
+    if isinstance(value, dict):
+        text = value.get("text")
+        value = text if isinstance(text, str) else value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _detail_text(detail: Any) -> str:
+    """OpenRouter's details: ``text`` of reasoning.text, ``summary`` of reasoning.summary."""
+    if not isinstance(detail, dict):
+        return ""
+    value = detail.get("text", detail.get("summary"))
+    return value if isinstance(value, str) else ""
+
+
+def _thinking_text(value: Any) -> str:
+    """Mistral's thinking: a list of text parts, or the text itself."""
+    if isinstance(value, list):
+        return "".join(_detail_text(part) for part in value)
+    return value if isinstance(value, str) else ""
+
+
+def _token_usage(usage: dict[str, Any], timings: dict[str, Any] | None) -> TokenUsage:
+    prompt = _count(usage, "prompt_tokens")
+    output = _count(usage, "completion_tokens")
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    return TokenUsage(
+        input_tokens=prompt,
+        cached_input_tokens=cached or _count(timings, "cache_n"),
+        output_tokens=output,
+        reasoning_output_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        total_tokens=_count(usage, "total_tokens") or prompt + output,
+    )
+
+
+def _count(counts: Any, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
