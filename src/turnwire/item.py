@@ -130,6 +130,7 @@ class FunctionCall(Struct, frozen=True, tag="function_call", omit_defaults=True)
     call_id: str
     id: str | None = None
     namespace: str | None = None
+    status: str | None = None
     extra: Mapping[str, Any] = {}
 
 
@@ -259,24 +260,26 @@ _FUNCTION_CALL_KEYS = frozenset((*FunctionCall.__struct_fields__, "type")) - {"e
 
 
 def decode_item(fields: Mapping[str, Any]) -> ResponseItem:
-    """The item that a JSON object of the Responses API stands for; what does not fit becomes an `OtherItem`."""
+    """The item that a JSON object of the Responses API stands for; what does not fit becomes an `OtherItem`.
+
+    Keys that turnwire does not know are kept by a `FunctionCall` and an `OtherItem`; the others leave them out.
+    """
     kind = fields.get("type", "message" if "role" in fields else None)
     known = _KINDS.get(kind) if isinstance(kind, str) else None
     if known is None:
         return OtherItem(fields)
+    known_fields = {**fields, "type": kind}
     if known is Message and isinstance(fields.get("content"), str):
         # The API's short form of a message: content as bare text.
         part = "output_text" if fields.get("role") == "assistant" else "input_text"
-        fields = {**fields, "content": [{"type": part, "text": fields["content"]}]}
+        known_fields["content"] = [{"type": part, "text": fields["content"]}]
     if known is FunctionCall:
-        extra = {key: value for key, value in fields.items() if key not in _FUNCTION_CALL_KEYS}
-        fields = {key: value for key, value in fields.items() if key in _FUNCTION_CALL_KEYS}
-        if extra:
-            fields["extra"] = extra
+        extra = {key: known_fields.pop(key) for key in fields if key not in _FUNCTION_CALL_KEYS}
+        known_fields["extra"] = extra
     try:
-        return cast(ResponseItem, msgspec.convert({**fields, "type": kind}, known))
+        return cast(ResponseItem, msgspec.convert(known_fields, known))
     except msgspec.ValidationError:
-        return OtherItem({**fields.get("extra", {}), **{k: v for k, v in fields.items() if k != "extra"}})
+        return OtherItem(fields)
 
 
 def encode_item(item: ResponseItem) -> dict[str, Any]:

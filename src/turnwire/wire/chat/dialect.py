@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from turnwire.errors import ConfigurationError
 
-__all__ = ["PRESETS", "ChatDialect", "ReasoningName"]
+__all__ = ["PRESETS", "CallIdStyle", "ChatDialect", "ReasoningName"]
 
+CallIdStyle: TypeAlias = Literal["any", "64", "mistral"]
 ReasoningName: TypeAlias = Literal["reasoning", "reasoning_content", "reasoning_details", "thinking"]
 
 
@@ -32,6 +33,8 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     """The role that a developer's message is sent under."""
     system_messages: Literal["anywhere", "merged"] = "anywhere"
     """Whether system messages may stand anywhere, or must be one at the front (strict chat templates)."""
+    refusals: Literal["content", "refusal"] = "content"
+    """Where the model's earlier refusals stand: in the text, or in the ``refusal`` field that few servers know."""
     user_after_tool: Literal["allowed", "refused"] = "allowed"
     """Whether a user's message may follow a tool's; where not, an assistant's stands between."""
     reasoning_back: Literal["drop", "calls", "always"] = "drop"
@@ -40,14 +43,14 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     """The name reasoning goes by; what the server itself was seen to use outranks it."""
     reasoning_effort: Literal["reasoning_effort", "reasoning", "drop"] = "reasoning_effort"
     """Where the effort stands: a field of its own, the ``reasoning`` object, or nowhere."""
-    call_ids: Literal["any", "64", "mistral"] = "any"
+    call_ids: CallIdStyle = "any"
     """The ids it accepts: any, up to 64 characters, or exactly 9 alphanumerics."""
     tool_schemas: Literal["any", "plain"] = "any"
-    """``plain``: ``$schema`` and ``additionalProperties`` are removed, a list of types becomes one."""
+    """``plain``: ``$schema`` and ``additionalProperties`` are removed, a list of types becomes its first but null."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The name of the bound on the answer's length."""
     output_schemas: Literal["json_schema", "json_object"] = "json_schema"
-    """The form of ``response_format`` it understands."""
+    """The form of ``response_format`` it understands; with ``json_object`` the schema is told in the system prompt."""
     stream_options: bool = True
     """Whether usage may be asked for; it is read in any case."""
     parallel_tool_calls: bool = True
@@ -76,8 +79,18 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
 
 
 PRESETS: dict[str, ChatDialect] = {
-    "openai": ChatDialect(developer_role="developer", call_ids="64", max_tokens_name="max_completion_tokens"),
-    "azure": ChatDialect(developer_role="developer", call_ids="64", max_tokens_name="max_completion_tokens"),
+    "openai": ChatDialect(
+        developer_role="developer",
+        refusals="refusal",
+        call_ids="64",
+        max_tokens_name="max_completion_tokens",
+    ),
+    "azure": ChatDialect(
+        developer_role="developer",
+        refusals="refusal",
+        call_ids="64",
+        max_tokens_name="max_completion_tokens",
+    ),
     "openrouter": ChatDialect(reasoning_back="always", reasoning_effort="reasoning"),
     "deepseek": ChatDialect(
         reasoning_back="calls",
@@ -86,11 +99,14 @@ PRESETS: dict[str, ChatDialect] = {
         output_schemas="json_object",
         parallel_tool_calls=False,
     ),
+    # Usage comes unasked, and `stream_options` is a field that Mistral refuses.
     "mistral": ChatDialect(
+        system_messages="merged",
         user_after_tool="refused",
+        reasoning_back="always",
         reasoning_name="thinking",
-        reasoning_effort="drop",
         call_ids="mistral",
+        stream_options=False,
         calls_whole=True,
         usage_place="finish_chunk",
     ),
@@ -105,12 +121,7 @@ PRESETS: dict[str, ChatDialect] = {
     ),
     "groq": ChatDialect(max_tokens_name="max_completion_tokens"),
     "ollama": ChatDialect(open_calls="emit", parallel_tool_calls=False, calls_whole=True, calls_finish="stop"),
-    "llama.cpp": ChatDialect(
-        system_messages="merged",
-        reasoning_back="calls",
-        reasoning_name="reasoning_content",
-        reasoning_effort="drop",
-    ),
+    "llama.cpp": ChatDialect(system_messages="merged", reasoning_back="calls", reasoning_name="reasoning_content"),
     "vllm": ChatDialect(system_messages="merged", reasoning_back="calls"),
     "sglang": ChatDialect(system_messages="merged", reasoning_back="calls", reasoning_name="reasoning_content"),
     "lmstudio": ChatDialect(
