@@ -66,6 +66,8 @@ class ErrorResponse(Struct, frozen=True):
     status: int
     headers: Mapping[str, str] = {}
     body: str = ""
+    retry_after: float | None = None
+    """Seconds from when it came until the server wants to be asked again; None where it did not say."""
 
     @property
     def request_id(self) -> str | None:

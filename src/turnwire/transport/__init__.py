@@ -1,1 +1,1 @@
-"""."""
+"""The only sockets: bytes and frames, no events."""

@@ -42,7 +42,7 @@ _PLAN = re.compile(r"usage_not_included", re.IGNORECASE)
 _RATE = re.compile(r"rate_?limit|ratelimit|too many requests|throttl", re.IGNORECASE)
 _OVERLOAD = re.compile(r"server_is_overloaded|overloaded|slow_down|service_?unavailable", re.IGNORECASE)
 _INVALID = re.compile(r"invalid_prompt|invalid_request|bad_?request|bad request", re.IGNORECASE)
-_DELAY = re.compile(r"try again in (\d{1,9}(?:\.\d{1,9})?)\s*(ms|seconds|s)\b", re.IGNORECASE)
+_DELAY = re.compile(r"try again in (\d{1,9}(?:\.\d{1,9})?)\s*(ms|seconds?|s)\b", re.IGNORECASE)
 
 _OVERLOADED = frozenset({503, 529})
 _MAX_MESSAGE = 500
@@ -64,6 +64,9 @@ def failure_from_response(response: ErrorResponse, *, where: str) -> ApiError:
         return known
     said = f": {words.message}" if words.message else ""
     advice = _ADVICE.get(response.status, "")
+    if 300 <= response.status < 400:
+        target = response.headers.get("location", "elsewhere")
+        advice = f" (it points to {target}, and redirects are not followed: set the base_url to where it should go)"
     return HttpStatusError(f"{where} answered {response.status}{said}{advice}", response=response)
 
 
@@ -84,19 +87,30 @@ class _Words(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, error: Any) -> _Words:
+        while isinstance(error, Mapping) and "message" not in error and (inner := _inner(error)):
+            error = inner
         if isinstance(error, Mapping):
-            inner = error.get("error") or error.get("detail") or error.get("errors")
-            if inner and "message" not in error:
-                return cls.of(inner)
             codes = [str(error[name]) for name in ("code", "type", "status") if isinstance(error.get(name), str)]
             message = error.get("message") or error.get("msg") or ""
             status = next((number for name in ("code", "status") if (number := _status(error.get(name)))), None)
         else:
             codes, status = [], None
             message = error
-        text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
-        text = " ".join(text.split())
+        text = " ".join(_text(message).split())
         return cls(" ".join(codes), _short(text), status, _delay(text))
+
+
+def _inner(error: Mapping[Any, Any]) -> Any:
+    return error.get("error") or error.get("detail") or error.get("errors")
+
+
+def _text(message: Any) -> str:
+    if isinstance(message, str):
+        return message
+    try:
+        return msgspec.json.encode(message).decode()
+    except RecursionError:
+        return ""  # nested beyond what anybody would read
 
 
 def _known(words: _Words, status: int | None, response: ErrorResponse | None) -> ApiError | None:

@@ -1,0 +1,122 @@
+"""When a request is tried again, and after how long: pure decisions, made from what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from msgspec import Struct
+
+from turnwire.errors import (
+    ApiError,
+    ConnectError,
+    Disconnected,
+    HttpStatusError,
+    RateLimited,
+    RetryableError,
+    ServerOverloaded,
+    StreamError,
+    TlsError,
+)
+
+__all__ = ["RetryPolicy", "parse_retry_after", "request_delay", "stream_delay"]
+
+_STATUSES = frozenset({408, 409})
+
+
+class RetryPolicy(Struct, frozen=True, gc=False):
+    """How often, and how patiently. Delays are in seconds."""
+
+    request_max_retries: int = 4
+    """Further attempts at a request that got no success response."""
+    stream_max_retries: int = 5
+    """Further attempts at a stream that broke before anything was handed over."""
+    retry_429: bool = False
+    """Whether 429 is tried again even where the server did not say when."""
+    base_delay: float = 0.2
+    """The first pause; each further one is twice as long."""
+    max_delay: float = 60.0
+    """No pause is longer; who asks for a longer one is given up, and the error says so."""
+
+
+def request_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter: float) -> float | None:
+    """Seconds until a failed request is tried again, None to give up.
+
+    ``attempt`` counts from 0; ``jitter`` is a random number between 0 and 1. Tried again are connections that could
+    not be opened or were lost before the response, 408, 409, 5xx, and 429 where it says when to come back.
+    """
+    if attempt >= policy.request_max_retries:
+        return None
+    match error:
+        case TlsError():
+            return None  # trust does not come back by itself
+        case ConnectError() | Disconnected() | ServerOverloaded():
+            pass
+        case RateLimited():
+            if _asked(error) is None and not policy.retry_429:
+                return None
+        case HttpStatusError():
+            if error.status not in _STATUSES and error.status < 500:
+                return None
+        case _:
+            return None
+    return _pause(policy, error, attempt, jitter)
+
+
+def stream_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter: float) -> float | None:
+    """Seconds until a stream that broke is begun anew, None to give up; arguments as for `request_delay`."""
+    if attempt >= policy.stream_max_retries:
+        return None
+    match error:
+        case StreamError() | Disconnected() | RetryableError() | ServerOverloaded():
+            pass
+        case RateLimited():
+            if _asked(error) is None and not policy.retry_429:
+                return None
+        case _:
+            return None
+    return _pause(policy, error, attempt, jitter)
+
+
+def _pause(policy: RetryPolicy, error: ApiError, attempt: int, jitter: float) -> float | None:
+    """Doubling, spread by a tenth either way, never before what the server asked for."""
+    pause = policy.base_delay * 2**attempt * (0.9 + 0.2 * jitter)
+    asked = _asked(error)
+    if asked is None:
+        return min(pause, policy.max_delay)
+    return max(pause, asked) if asked <= policy.max_delay else None
+
+
+def _asked(error: ApiError) -> float | None:
+    """Seconds that the server asked to wait: its header is more exact than its message."""
+    if error.response is not None and error.response.retry_after is not None:
+        return error.response.retry_after
+    delay: float | None = getattr(error, "delay", None)
+    return delay
+
+
+def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that ``Retry-After`` (a number or a date, RFC 9110 section 10.2.3) or ``retry-after-ms`` ask for."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "").strip()
+    seconds = _number(value)
+    if seconds is not None or not value:
+        return seconds
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - now).total_seconds())
+
+
+def _number(value: str) -> float | None:
+    value = value.strip()
+    whole, _, fraction = value.partition(".")
+    if whole.isdecimal() and len(whole) < 10 and (not fraction or fraction.isdecimal()):
+        return float(value)
+    return None
