@@ -81,7 +81,7 @@ def stream_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter: 
 
 def _pause(policy: RetryPolicy, error: ApiError, attempt: int, jitter: float) -> float | None:
     """Doubling, spread by a tenth either way, never before what the server asked for."""
-    pause = policy.base_delay * 2**attempt * (0.9 + 0.2 * jitter)
+    pause: float = policy.base_delay * 2**attempt * (0.9 + 0.2 * jitter)
     asked = _asked(error)
     if asked is None:
         return min(pause, policy.max_delay)
