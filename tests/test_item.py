@@ -1,7 +1,5 @@
 """Items and the JSON objects that they stand for."""
 
-import string
-
 import msgspec
 import pytest
 from hypothesis import given
@@ -39,17 +37,18 @@ json_values = st.recursive(
     max_leaves=4,
 )
 objects = st.dictionaries(texts, json_values, max_size=3)
+unknown_keys = st.sampled_from(["extra", "annotations", "x"])
+extras = st.dictionaries(unknown_keys, json_values, max_size=2)
 parts = st.lists(
     st.builds(InputText, texts)
     | st.builds(InputImage, maybe_texts, maybe_texts, maybe_texts)
-    | st.builds(OutputText, texts)
+    | st.builds(OutputText, texts, extra=extras)
     | st.builds(Refusal, texts),
     max_size=3,
 )
 outputs = texts | parts
-unknown_keys = st.text(string.ascii_lowercase, min_size=1, max_size=8).map(lambda name: f"x_{name}")
 known_items = st.one_of(
-    st.builds(Message, texts, parts, maybe_texts),
+    st.builds(Message, texts, parts, maybe_texts, extra=extras),
     st.builds(
         Reasoning,
         texts,
@@ -60,10 +59,10 @@ known_items = st.one_of(
     st.builds(
         FunctionCall,
         *(texts, texts, texts, maybe_texts, maybe_texts, maybe_texts),
-        extra=st.dictionaries(unknown_keys, json_values, max_size=2),
+        extra=extras,
     ),
     st.builds(FunctionCallOutput, texts, outputs),
-    st.builds(CustomToolCall, texts, texts, texts, maybe_texts, maybe_texts),
+    st.builds(CustomToolCall, texts, texts, texts, maybe_texts, maybe_texts, maybe_texts),
     st.builds(CustomToolCallOutput, texts, outputs),
     st.builds(LocalShellCall, objects, maybe_texts, maybe_texts, maybe_texts),
     st.builds(WebSearchCall, st.none() | objects, maybe_texts, maybe_texts),
@@ -99,8 +98,10 @@ def test_any_object_is_an_item_and_an_unknown_one_is_kept_whole(fields):
 
 
 @given(known_items.map(encode_item), unknown_keys, json_values)
-def test_an_unknown_key_does_not_hide_a_known_item(fields, key, value):
-    assert type(decode_item({**fields, key: value})) is type(decode_item(fields))
+def test_an_unknown_key_is_kept_and_does_not_hide_a_known_item(fields, key, value):
+    item = decode_item({**fields, key: value})
+    assert type(item) is type(decode_item(fields))
+    assert encode_item(item) == {**fields, key: value}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,25 @@ def test_an_unknown_key_does_not_hide_a_known_item(fields, key, value):
             id="a call keeps unknown keys, even one called extra",
         ),
         pytest.param(
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "hi", "annotations": [], "extra": 1}],
+                "phase": "commentary",
+            },
+            Message(
+                "assistant",
+                (OutputText("hi", extra={"annotations": [], "extra": 1}),),
+                extra={"phase": "commentary"},
+            ),
+            id="so do any item and its parts",
+        ),
+        pytest.param(
+            {"type": None, "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+            Message("user", (InputText("hi"),)),
+            id="no type is a message's",
+        ),
+        pytest.param(
             {"type": "reasoning", "summary": []},
             Reasoning(),
             id="reasoning may be kept back",
@@ -142,13 +162,15 @@ def test_an_object_stands_for_an_item(fields, item):
     [
         pytest.param({}, id="nothing"),
         pytest.param({"type": "image_generation_call", "result": "…"}, id="an unknown kind"),
-        pytest.param({"type": ["message"], "role": "user"}, id="a kind that is no text"),
+        pytest.param({"type": ["message"], "role": "user", "content": "hi"}, id="a kind that is no text"),
         pytest.param(
             {"type": "function_call", "name": "f", "arguments": {}, "call_id": "c", "x": 1}, id="a misfit call"
         ),
         pytest.param({"type": "message", "content": [{"type": "input_file"}], "role": "user"}, id="an unknown part"),
         pytest.param({"type": "message", "content": [{}], "role": "user", "extra": 5}, id="a key called extra"),
         pytest.param({"role": 5, "content": "hi"}, id="the short form with a misfit role"),
+        pytest.param({"type": "message", "role": "user"}, id="a message without content"),
+        pytest.param({"type": "message", "role": "user", "content": ["hi"]}, id="a part that is no object"),
     ],
 )
 def test_what_does_not_fit_is_kept_as_it_came(fields):

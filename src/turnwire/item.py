@@ -2,12 +2,16 @@
 
 The vocabulary is that of the Responses API, whatever the server speaks. All are frozen; ``content`` and
 ``summary`` may be given as any sequence and are kept as tuples.
+
+Items and their parts stand for JSON objects. Keys of such an object that turnwire does not know are kept in
+``extra``, so that what a server said goes back to it whole. An item of a kind that turnwire does not know is an
+`OtherItem`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import Struct
@@ -40,13 +44,20 @@ __all__ = [
 ]
 
 
-class InputText(Struct, frozen=True, tag="input_text", gc=False):
+class _Object(Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
+    """Base of what stands for a JSON object of a known kind."""
+
+    extra: Mapping[str, Any] = {}
+    """The object's other keys, sent back verbatim."""
+
+
+class InputText(_Object, frozen=True, tag="input_text", gc=False):
     """Text that somebody other than the model wrote."""
 
     text: str
 
 
-class InputImage(Struct, frozen=True, tag="input_image", omit_defaults=True, gc=False):
+class InputImage(_Object, frozen=True, tag="input_image", gc=False):
     """An image: ``image_url`` is an address or a ``data:`` URL; ``detail`` is low, high, auto or original."""
 
     image_url: str | None = None
@@ -54,25 +65,25 @@ class InputImage(Struct, frozen=True, tag="input_image", omit_defaults=True, gc=
     file_id: str | None = None
 
 
-class OutputText(Struct, frozen=True, tag="output_text", gc=False):
+class OutputText(_Object, frozen=True, tag="output_text", gc=False):
     """Text that the model wrote."""
 
     text: str
 
 
-class Refusal(Struct, frozen=True, tag="refusal", gc=False):
+class Refusal(_Object, frozen=True, tag="refusal", gc=False):
     """The model's own words for why it will not answer."""
 
     refusal: str
 
 
-class ReasoningText(Struct, frozen=True, tag="reasoning_text", gc=False):
+class ReasoningText(_Object, frozen=True, tag="reasoning_text", gc=False):
     """A piece of the model's reasoning."""
 
     text: str
 
 
-class SummaryText(Struct, frozen=True, tag="summary_text", gc=False):
+class SummaryText(_Object, frozen=True, tag="summary_text", gc=False):
     """A piece of the summary that the server gives of the model's reasoning."""
 
     text: str
@@ -81,7 +92,7 @@ class SummaryText(Struct, frozen=True, tag="summary_text", gc=False):
 ContentPart: TypeAlias = InputText | InputImage | OutputText | Refusal
 
 
-class Message(Struct, frozen=True, tag="message", omit_defaults=True):
+class Message(_Object, frozen=True, tag="message"):
     """Something said: ``role`` is user, assistant, system or developer.
 
     Of a streamed message, ``content`` holds one part per delta received.
@@ -100,8 +111,11 @@ class Message(Struct, frozen=True, tag="message", omit_defaults=True):
         return "".join(part.text for part in self.content if isinstance(part, InputText | OutputText))
 
 
-class Reasoning(Struct, frozen=True, tag="reasoning"):
-    """What the model thought before it spoke; ``content`` is None where the server keeps it to itself."""
+class Reasoning(_Object, frozen=True, tag="reasoning", omit_defaults=False):
+    """What the model thought before it spoke; ``content`` is None where the server keeps it to itself.
+
+    It is encoded with all its fields, for the API wants a ``summary``, be it empty.
+    """
 
     id: str = ""
     summary: Sequence[SummaryText] = ()
@@ -119,11 +133,8 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
         return "".join(part.text for part in self.content or self.summary)
 
 
-class FunctionCall(Struct, frozen=True, tag="function_call", omit_defaults=True):
-    """The model asks for a function; ``arguments`` is the JSON text exactly as it came.
-
-    ``extra`` keeps keys that the server put on the call and the API does not know, and is sent back verbatim.
-    """
+class FunctionCall(_Object, frozen=True, tag="function_call"):
+    """The model asks for a function; ``arguments`` is the JSON text exactly as it came."""
 
     name: str
     arguments: str
@@ -131,11 +142,10 @@ class FunctionCall(Struct, frozen=True, tag="function_call", omit_defaults=True)
     id: str | None = None
     namespace: str | None = None
     status: str | None = None
-    extra: Mapping[str, Any] = {}
 
 
-class FunctionCallOutput(Struct, frozen=True, tag="function_call_output"):
-    """What the function gave: text, or parts where it gave images as well."""
+class _Output(_Object, frozen=True):
+    """What a tool gave: text, or parts where it gave images as well."""
 
     call_id: str
     output: str | Sequence[ContentPart]
@@ -145,7 +155,11 @@ class FunctionCallOutput(Struct, frozen=True, tag="function_call_output"):
             force_setattr(self, "output", tuple(self.output))
 
 
-class CustomToolCall(Struct, frozen=True, tag="custom_tool_call", omit_defaults=True):
+class FunctionCallOutput(_Output, frozen=True, tag="function_call_output"):
+    """What the function gave: text, or parts where it gave images as well."""
+
+
+class CustomToolCall(_Object, frozen=True, tag="custom_tool_call"):
     """The model asks for a tool that takes free text, such as a patch."""
 
     name: str
@@ -153,20 +167,14 @@ class CustomToolCall(Struct, frozen=True, tag="custom_tool_call", omit_defaults=
     call_id: str
     id: str | None = None
     namespace: str | None = None
+    status: str | None = None
 
 
-class CustomToolCallOutput(Struct, frozen=True, tag="custom_tool_call_output"):
-    """What the custom tool gave."""
-
-    call_id: str
-    output: str | Sequence[ContentPart]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.output, str):
-            force_setattr(self, "output", tuple(self.output))
+class CustomToolCallOutput(_Output, frozen=True, tag="custom_tool_call_output"):
+    """What the custom tool gave: text, or parts where it gave images as well."""
 
 
-class LocalShellCall(Struct, frozen=True, tag="local_shell_call", omit_defaults=True):
+class LocalShellCall(_Object, frozen=True, tag="local_shell_call"):
     """The model asks for a command; ``action`` is the API's own object (type exec, command, …)."""
 
     action: Mapping[str, Any]
@@ -175,7 +183,7 @@ class LocalShellCall(Struct, frozen=True, tag="local_shell_call", omit_defaults=
     id: str | None = None
 
 
-class WebSearchCall(Struct, frozen=True, tag="web_search_call", omit_defaults=True):
+class WebSearchCall(_Object, frozen=True, tag="web_search_call"):
     """The server searched the web by itself; ``action`` says what for."""
 
     action: Mapping[str, Any] | None = None
@@ -183,7 +191,7 @@ class WebSearchCall(Struct, frozen=True, tag="web_search_call", omit_defaults=Tr
     id: str | None = None
 
 
-class ToolSearchCall(Struct, frozen=True, tag="tool_search_call", omit_defaults=True):
+class ToolSearchCall(_Object, frozen=True, tag="tool_search_call"):
     """The model looks for tools that it was not given; ``arguments`` is an object, unlike a function's."""
 
     arguments: Any
@@ -193,7 +201,7 @@ class ToolSearchCall(Struct, frozen=True, tag="tool_search_call", omit_defaults=
     id: str | None = None
 
 
-class ToolSearchOutput(Struct, frozen=True, tag="tool_search_output", omit_defaults=True):
+class ToolSearchOutput(_Object, frozen=True, tag="tool_search_output"):
     """The tools that were found; they can be called from here on."""
 
     tools: Sequence[Mapping[str, Any]]
@@ -206,7 +214,7 @@ class ToolSearchOutput(Struct, frozen=True, tag="tool_search_output", omit_defau
         force_setattr(self, "tools", tuple(self.tools))
 
 
-class Compaction(Struct, frozen=True, tag="compaction", omit_defaults=True):
+class Compaction(_Object, frozen=True, tag="compaction"):
     """A stretch of conversation, folded by the server into something only it can read."""
 
     encrypted_content: str
@@ -240,44 +248,26 @@ ResponseItem: TypeAlias = (
     | OtherItem
 )
 
-_KINDS: dict[str, type[Struct]] = {
-    cast(str, kind.__struct_config__.tag): kind
-    for kind in (
-        Message,
-        Reasoning,
-        FunctionCall,
-        FunctionCallOutput,
-        CustomToolCall,
-        CustomToolCallOutput,
-        LocalShellCall,
-        WebSearchCall,
-        ToolSearchCall,
-        ToolSearchOutput,
-        Compaction,
-    )
-}
-_FUNCTION_CALL_KEYS = frozenset((*FunctionCall.__struct_fields__, "type")) - {"extra"}
+_Kinds: TypeAlias = dict[str, type[_Object]]
+
+
+def _by_tag(*kinds: type[_Object]) -> _Kinds:
+    return {cast(str, kind.__struct_config__.tag): kind for kind in kinds}
+
+
+_ITEMS = _by_tag(*(kind for kind in get_args(ResponseItem) if kind is not OtherItem))
+_PARTS = _by_tag(*get_args(ContentPart), ReasoningText, SummaryText)
+_PART_LISTS = ("content", "output", "summary")
 
 
 def decode_item(fields: Mapping[str, Any]) -> ResponseItem:
-    """The item that a JSON object of the Responses API stands for; what does not fit becomes an `OtherItem`.
-
-    Keys that turnwire does not know are kept by a `FunctionCall` and an `OtherItem`; the others leave them out.
-    """
-    kind = fields.get("type", "message" if "role" in fields else None)
-    known = _KINDS.get(kind) if isinstance(kind, str) else None
-    if known is None:
+    """The item that a JSON object of the Responses API stands for; what does not fit becomes an `OtherItem`."""
+    written_out = _written_out(fields)
+    kind = _kind(written_out, _ITEMS)
+    if kind is None:
         return OtherItem(fields)
-    known_fields = {**fields, "type": kind}
-    if known is Message and isinstance(fields.get("content"), str):
-        # The API's short form of a message: content as bare text.
-        part = "output_text" if fields.get("role") == "assistant" else "input_text"
-        known_fields["content"] = [{"type": part, "text": fields["content"]}]
-    if known is FunctionCall:
-        extra = {key: known_fields.pop(key) for key in fields if key not in _FUNCTION_CALL_KEYS}
-        known_fields["extra"] = extra
     try:
-        return cast(ResponseItem, msgspec.convert(known_fields, known))
+        return cast(ResponseItem, msgspec.convert(_with_extra(written_out, kind), kind))
     except msgspec.ValidationError:
         return OtherItem(fields)
 
@@ -286,12 +276,56 @@ def encode_item(item: ResponseItem) -> dict[str, Any]:
     """The JSON object of the Responses API for an item: the inverse of `decode_item`."""
     if isinstance(item, OtherItem):
         return dict(item.fields)
-    fields = cast(dict[str, Any], msgspec.to_builtins(item))
-    if isinstance(item, FunctionCall):
-        fields = {**fields.pop("extra", {}), **fields}
-    return fields
+    return _without_extra(msgspec.to_builtins(item))
 
 
 def item_text(item: ResponseItem) -> str:
     """The text that a person would read: that of an assistant's message, nothing for any other item."""
     return item.text if isinstance(item, Message) and item.role == "assistant" else ""
+
+
+def _written_out(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message in the API's short form, without a type or with bare text as its content, in the long one."""
+    kind = fields.get("type")
+    if kind is None and "role" in fields:
+        kind = "message"
+    if kind != "message":
+        return fields
+    content = fields.get("content")
+    if isinstance(content, str):
+        part = "output_text" if fields.get("role") == "assistant" else "input_text"
+        content = [{"type": part, "text": content}]
+    return {**fields, "type": kind, "content": content}
+
+
+def _kind(fields: object, kinds: _Kinds) -> type[_Object] | None:
+    match fields:
+        case {"type": str(tag)}:
+            return kinds.get(tag)
+    return None
+
+
+def _with_extra(fields: Mapping[str, Any], kind: type[_Object]) -> dict[str, Any]:
+    """The object of a known kind, and those of its parts, with the keys that turnwire does not know in ``extra``."""
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for key, value in fields.items():
+        is_known = key == "type" or (key in kind.__struct_fields__ and key != "extra")
+        (known if is_known else extra)[key] = value
+    for key in _PART_LISTS:
+        parts = known.get(key)
+        if isinstance(parts, list | tuple):
+            known[key] = [
+                part if (part_kind := _kind(part, _PARTS)) is None else _with_extra(part, part_kind) for part in parts
+            ]
+    return {**known, "extra": extra}
+
+
+def _without_extra(fields: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_with_extra`."""
+    extra = fields.pop("extra", {})
+    for key in _PART_LISTS:
+        parts = fields.get(key)
+        if isinstance(parts, list | tuple):
+            fields[key] = [_without_extra(part) for part in parts]
+    return {**extra, **fields}
