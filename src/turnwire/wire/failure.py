@@ -26,7 +26,7 @@ from turnwire.errors import (
     UsageNotIncluded,
 )
 
-__all__ = ["failure_from_object", "failure_from_response"]
+__all__ = ["failure_from_code", "failure_from_object", "failure_from_response"]
 
 _CONTEXT = re.compile(
     r"exceed_context_size|context_length_exceeded|contextwindowexceeded"  # llama.cpp, OpenAI, LiteLLM
@@ -52,8 +52,25 @@ def failure_from_object(error: Any) -> ApiError:
     """The error for an ``error`` object inside a stream: an object, or bare text."""
     words = _Words.of(error)
     return _known(words, words.status, None) or RetryableError(
-        f"the server failed in mid-stream: {words.message or 'it did not say why'}", words.delay
+        f"the server failed in mid-stream: {words.message or words.codes or 'it did not say why'}", words.delay
     )
+
+
+def failure_from_code(error: Any, status: Any = None) -> ApiError:
+    """The error for a failed response or an ``error`` event of the Responses API, which go by their code alone.
+
+    ``status`` is the HTTP status that a WebSocket's error frame names. What the code does not tell may pass.
+    """
+    words = _Words.of(error)
+    code = error.get("code") if isinstance(error, Mapping) else None
+    kind = error.get("type") if isinstance(error, Mapping) else None
+    known = _BY_CODE.get(code if isinstance(code, str) else "") or _BY_CODE.get(kind if isinstance(kind, str) else "")
+    message = words.message or words.codes or "the server did not say why"
+    if known is not None:
+        return known(message, words.delay) if issubclass(known, _DELAYED) else known(message)
+    if (found := _status(status)) is not None and (error_for := _known(words, found, None)) is not None:
+        return error_for
+    return RetryableError(f"the response failed: {message}", words.delay)
 
 
 def failure_from_response(response: ErrorResponse, *, where: str) -> ApiError:
@@ -69,6 +86,17 @@ def failure_from_response(response: ErrorResponse, *, where: str) -> ApiError:
         advice = f" (it points to {target}, and redirects are not followed: set the base_url to where it should go)"
     return HttpStatusError(f"{where} answered {response.status}{said}{advice}", response=response)
 
+
+_DELAYED = (RateLimited, ServerOverloaded, RetryableError)
+_BY_CODE: dict[str, type[ApiError]] = {
+    "context_length_exceeded": ContextWindowExceeded,
+    "insufficient_quota": QuotaExceeded,
+    "usage_not_included": UsageNotIncluded,
+    "invalid_prompt": InvalidPrompt,
+    "server_is_overloaded": ServerOverloaded,
+    "slow_down": ServerOverloaded,
+    "rate_limit_exceeded": RateLimited,
+}
 
 _ADVICE = {
     401: " (check the api key)",

@@ -151,7 +151,10 @@ class SseDecoder:
 
     def _bounded(self, events: list[ServerSentEvent]) -> Iterable[ServerSentEvent]:
         self._clear = not (self._data or self._event or self._retry is not None or self._skip_lf)
-        if self._held + len(self._tail) > self._max:
+        held = self._held + len(self._tail)
+        if self._at_start and self._tail.startswith(_BOM):
+            held -= len(_BOM)  # a cut has left it there: it is no part of the event
+        if held > self._max:
             return then_raise(events, self._too_large())
         return events
 
@@ -163,7 +166,7 @@ class SseDecoder:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
-            self._held += len(value)
+            self._held += len(value) + 1  # the LF that joins it to the next: empty lines count too
         elif name == b"event":
             self._event = value
         elif name == b"id":

@@ -36,7 +36,7 @@ from turnwire.event import (
     ResponseEvent,
     TokenUsage,
 )
-from turnwire.item import Message, OutputText, Reasoning, ReasoningText, Refusal
+from turnwire.item import Message, OutputText, Reasoning, ReasoningText, Refusal, ResponseItem, item_text
 from turnwire.wire.chat.chunk import Choice, Chunk, Delta, chunk_decoder, lenient_chunk
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
 from turnwire.wire.chat.frame import TextFrame, TextName, learn_frame
@@ -87,7 +87,6 @@ class ChatDecoder:
         self._frame: TextFrame | None = None
         self._lessons = _MAX_LESSONS
         self._misses = 0
-        self._events_seen = False
         self._over = False
 
         self._message: list[str | Refusal] | None = None
@@ -95,6 +94,7 @@ class ChatDecoder:
         self._encrypted: list[str] = []
         self._calls = GrowingCalls(watch=watch_calls, taken_ids=taken_call_ids)
 
+        self._items: list[ResponseItem] = []
         self._response_id = ""
         self._usage: dict[str, Any] | None = None
         self._timings: dict[str, Any] | None = None
@@ -106,6 +106,8 @@ class ChatDecoder:
         """The name that this server's reasoning goes by, once some came: to be used when it is sent back."""
         self.done_seen = False
         """``[DONE]`` came."""
+        self.parsed = 0
+        """How often something was read that is not a comment: it grows with every read that brings an event."""
         self.skipped = 0
         """Events that held no JSON and were skipped, as the reference does."""
 
@@ -136,16 +138,22 @@ class ChatDecoder:
         return tuple(self._calls.dropped)
 
     @property
-    def partial_text(self) -> str:
-        """The text of the open message."""
-        return "".join(part for part in self._message or () if isinstance(part, str))
+    def items(self) -> tuple[ResponseItem, ...]:
+        """The items that are done."""
+        return tuple(self._items)
+
+    @property
+    def text(self) -> str:
+        """The answer's text as far as it came, that of the open message included."""
+        done = "".join(item_text(item) for item in self._items)
+        return done + "".join(part for part in self._message or () if isinstance(part, str))
 
     def feed(self, data: bytes) -> Iterable[ResponseEvent]:
         """The events that these bytes complete, in order."""
         if self._over:
             return ()
         frame = self._frame
-        if frame is not None and self._sse.fresh and (text := frame.text(data)):
+        if frame is not None and self._sse.fresh and len(data) <= self._max_event_size and (text := frame.text(data)):
             return self._one(frame.name, text)
         events: list[ResponseEvent] = []
         try:
@@ -160,7 +168,7 @@ class ChatDecoder:
         if self._over:
             return ()
         self._over = True
-        if not self._events_seen:
+        if not self.parsed:
             return then_raise((), StreamError("the server sent an empty body instead of an answer"))
         events: list[ResponseEvent] = []
         self._complete(events)
@@ -194,6 +202,7 @@ class ChatDecoder:
                 framed = frame.texts(block)
                 if framed is not None:
                     self._misses = 0
+                    self.parsed += 1
                     texts, block = framed
                     self._add_texts(frame.name, texts, events)
                     continue
@@ -218,7 +227,7 @@ class ChatDecoder:
         try:
             chunk = chunk_decoder.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._take_odd(payload.decode("utf-8", "replace"), events)
+            self._take_data(payload.decode("utf-8", "replace"), events)
             return
         name = self._take(chunk, events)
         if self._lessons:
@@ -229,21 +238,24 @@ class ChatDecoder:
 
     def _read_events(self, data: bytes, events: list[ResponseEvent]) -> None:
         for event in self._sse.feed(data):
-            try:
-                chunk = chunk_decoder.decode(event.data)
-            except (msgspec.DecodeError, RecursionError):
-                self._take_odd(event.data, events)
-                if self._over:
-                    return
-            else:
-                self._take(chunk, events)
+            self._take_data(event.data, events)
+            if self._over:
+                return
+
+    def _take_data(self, data: str, events: list[ResponseEvent]) -> None:
+        try:
+            chunk = chunk_decoder.decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            self._take_odd(data, events)
+        else:
+            self._take(chunk, events)
 
     def _take_odd(self, data: str, events: list[ResponseEvent]) -> None:
         """Takes what is no plain chunk: a sentinel, JSON in an odd shape, or no JSON at all."""
         data = data.strip()
         if not data:
             return
-        self._events_seen = True
+        self.parsed += 1
         if data in ("[DONE]", "DONE"):
             self.done_seen = True
             self._over = True
@@ -260,7 +272,7 @@ class ChatDecoder:
 
     def _take(self, chunk: Chunk, events: list[ResponseEvent]) -> TextName | None:
         """Takes a chunk; the name of its text where it brought one text and nothing else."""
-        self._events_seen = True
+        self.parsed += 1
         if chunk.error:
             raise failure_from_object(chunk.error)
         if not self._response_id and isinstance(chunk.id, str):
@@ -325,7 +337,7 @@ class ChatDecoder:
         if delta.tool_calls:
             name = None
             self._calls.take(choice, delta.tool_calls, events)
-        if delta.function_call:
+        if delta.function_call and not delta.tool_calls:  # llama-cpp-python tells a call under both names
             name = None
             self._calls.take_legacy(choice, delta.function_call, events)
         return name
@@ -347,13 +359,13 @@ class ChatDecoder:
         if delta.reasoning_details and isinstance(delta.reasoning_details, list):
             name = None
             self._name_reasoning("reasoning_details")
-            self._take_details(delta.reasoning_details, first, events)
+            self._take_details(delta.reasoning_details, (first, second), events)
         return name
 
-    def _take_details(self, details: list[Any], known: str, events: list[ResponseEvent]) -> None:
-        """OpenRouter's form: texts, that may stand under ``reasoning`` too, and data that only the server can read."""
+    def _take_details(self, details: list[Any], known: tuple[Any, ...], events: list[ResponseEvent]) -> None:
+        """OpenRouter's form: texts, that may stand under another name too, and data that only the server can read."""
         text = "".join(_detail_text(detail) for detail in details)
-        if text and text != known:
+        if text and text not in known:
             self._add_texts("reasoning", [text], events)
         for detail in details:
             if isinstance(detail, dict) and isinstance(detail.get("data"), str):
@@ -372,11 +384,11 @@ class ChatDecoder:
             for part in content:
                 if not isinstance(part, dict):
                     continue
+                text = part.get("text")
                 if part.get("type") == "thinking":
-                    if text := _thinking_text(part.get("thinking")):
-                        self._name_reasoning("thinking")
-                        self._add_texts("reasoning", [text], events)
-                elif (text := part.get("text")) and isinstance(text, str):
+                    self._name_reasoning("thinking")
+                    self._add_texts("reasoning", [_thinking_text(part.get("thinking"))], events)
+                elif isinstance(text, str):
                     self._add_texts("content", [text], events)
 
     def _add_texts(self, name: TextName, texts: list[str], events: list[ResponseEvent]) -> None:
@@ -427,7 +439,7 @@ class ChatDecoder:
             self._finish_reason = reason
         self._close_reasoning(events)
         if reason in ("tool_calls", "function_call"):
-            events.extend(self._calls.release())
+            self._done(self._calls.release(), events)
         else:
             self._close_message(events)
 
@@ -436,20 +448,26 @@ class ChatDecoder:
             content = tuple([ReasoningText(text) for text in self._reasoning])
             encrypted = "".join(self._encrypted) or None
             self._reasoning, self._encrypted = None, []
-            events.append(OutputItemDone(Reasoning(content=content, encrypted_content=encrypted)))
+            self._done((OutputItemDone(Reasoning(content=content, encrypted_content=encrypted)),), events)
 
     def _close_message(self, events: list[ResponseEvent]) -> None:
         if self._message is not None:
             content = tuple([OutputText(part) if isinstance(part, str) else part for part in self._message])
             self._message = None
-            events.append(OutputItemDone(Message("assistant", content)))
+            self._done((OutputItemDone(Message("assistant", content)),), events)
+
+    def _done(self, closing: Iterable[ResponseEvent], events: list[ResponseEvent]) -> None:
+        for event in closing:
+            events.append(event)
+            if isinstance(event, OutputItemDone):
+                self._items.append(event.item)
 
     def _complete(self, events: list[ResponseEvent]) -> None:
         reason = self._finish_reason
         self._close_reasoning(events)
         self._close_message(events)
         if self._dialect.open_calls == "emit" and (reason is None or reason in _WHOLE):
-            events.extend(self._calls.release_complete())
+            self._done(self._calls.release_complete(), events)
         else:
             self._calls.drop()
         if self._calls.dropped:
