@@ -1,60 +1,34 @@
 """Chat Completions streams, bytes to events.
 
-The states of an answer, and what moves it on:
-
-======== ============================================== =========================================================
-state    on                                             gives
-======== ============================================== =========================================================
-open     text, reasoning, refusal                       the item's beginning (once), the delta
-open     fragments of calls                             nothing, or their growth for whoever watches
-open     finish ``tool_calls``                          reasoning done, then the calls; stays open
-open     finish ``length``, bound not set by the caller `ContextWindowExceeded`; over
-open     any other finish                               reasoning done, message done; stays open, for usage may follow
-open     ``[DONE]``, or the end of the body             what is open is done, `Completed`; over
-open     an ``error`` object                            its typed error; over
-over     anything                                       nothing
-======== ============================================== =========================================================
-
-The rules are the reference's but for what docs/design.md lists; the habits of real servers are in docs/dialects.md.
+This file reads: bytes to chunks, by the stream's frame where it has one, whatever else they hold skipped and counted.
+What the chunks mean is in `turnwire.wire.chat.answer`. The rules are the reference's but for what docs/dialects.md
+lists at its end, where the habits of real servers stand as well.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from turnwire.errors import ApiError, ContextWindowExceeded, StreamError
-from turnwire.event import (
-    Completed,
-    OutputItemAdded,
-    OutputItemDone,
-    OutputTextDelta,
-    ReasoningContentDelta,
-    ResponseEvent,
-    TokenUsage,
-)
-from turnwire.item import Message, OutputText, Reasoning, ReasoningText, Refusal, ResponseItem, item_text
-from turnwire.wire.chat.chunk import Choice, Chunk, Delta, chunk_decoder, lenient_chunk
+from turnwire.errors import ApiError, StreamError
+from turnwire.event import ResponseEvent
+from turnwire.item import ResponseItem
+from turnwire.wire.chat.answer import Ending, GrowingAnswer
+from turnwire.wire.chat.chunk import chunk_decoder, lenient_chunk
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
-from turnwire.wire.chat.frame import TextFrame, TextName, learn_frame
-from turnwire.wire.chat.tool_call import GrowingCalls
-from turnwire.wire.failure import failure_from_object
+from turnwire.wire.chat.frame import TextFrame, learn_frame
 from turnwire.wire.sse import MAX_EVENT_SIZE, SseDecoder, then_raise
 
-__all__ = ["ChatDecoder", "Ending", "decode_completion"]
+__all__ = ["ChatDecoder", "decode_completion"]
 
 _log = logging.getLogger("turnwire.wire.chat")
 
-Ending: TypeAlias = Literal["open", "finished", "settled"]
-"""``finished``: every choice gave a finish reason; ``settled``: and usage came, so that nothing is missing."""
-
-_WHOLE = frozenset({"stop", "tool_calls", "function_call"})
-_INCOMPLETE = {"length": "max_output_tokens"}
 _MAX_LESSONS = 16
+"""Chunks of a stream that may be tried for its frame: servers whose chunks all differ have none."""
 _MAX_MISSES = 8
+"""Reads in a row that a frame may fail to fit before it is given up."""
 
 
 class ChatDecoder:
@@ -67,6 +41,8 @@ class ChatDecoder:
     ``max_output_tokens_set`` says that the caller bounded the answer, so that ``length`` is what it asked for.
     ``watch_calls`` adds `OutputItemAdded` and `ToolCallArgumentsDelta` for calls while they grow.
     ``choices`` is the number of answers that were asked for; ``taken_call_ids`` those that the conversation has used.
+    ``refuse_bare_end`` makes an end without finish reason and ``[DONE]`` a `StreamError`, unless the dialect knows that
+    its server ends so; the reference, and the default, complete with ``finish_reason=None``.
     """
 
     def __init__(
@@ -78,32 +54,22 @@ class ChatDecoder:
         max_event_size: int = MAX_EVENT_SIZE,
         choices: int = 1,
         taken_call_ids: Collection[str] = (),
+        refuse_bare_end: bool = False,
     ) -> None:
-        self._dialect = dialect
-        self._bounded = max_output_tokens_set
-        self._choices = choices
+        self._refuses_bare_end = refuse_bare_end and dialect.bare_end == "cut"
         self._max_event_size = max_event_size
         self._sse = SseDecoder(max_event_size)
         self._frame: TextFrame | None = None
         self._lessons = _MAX_LESSONS
         self._misses = 0
         self._over = False
-
-        self._message: list[str | Refusal] | None = None
-        self._reasoning: list[str] | None = None
-        self._encrypted: list[str] = []
-        self._calls = GrowingCalls(watch=watch_calls, taken_ids=taken_call_ids)
-
-        self._items: list[ResponseItem] = []
-        self._response_id = ""
-        self._usage: dict[str, Any] | None = None
-        self._timings: dict[str, Any] | None = None
-        self._finish_reason: str | None = None
-        self._finished: set[object] = set()
-        self._started: set[object] = set()
-
-        self.reasoning_name: ReasoningName | None = None
-        """The name that this server's reasoning goes by, once some came: to be used when it is sent back."""
+        self._answer = GrowingAnswer(
+            bounded=max_output_tokens_set,
+            choices=choices,
+            emit_open_calls=dialect.open_calls == "emit",
+            watch_calls=watch_calls,
+            taken_ids=taken_call_ids,
+        )
         self.done_seen = False
         """``[DONE]`` came."""
         self.parsed = 0
@@ -113,7 +79,7 @@ class ChatDecoder:
 
     def __repr__(self) -> str:
         state = "over" if self._over else self.ending
-        return f"<ChatDecoder {state}, finish_reason={self._finish_reason!r}, skipped={self.skipped}>"
+        return f"<ChatDecoder {state}, finish_reason={self.finish_reason!r}, skipped={self.skipped}>"
 
     @property
     def over(self) -> bool:
@@ -123,30 +89,32 @@ class ChatDecoder:
     @property
     def ending(self) -> Ending:
         """How much of an end the server has given, for whoever must decide how long to wait for the rest."""
-        if len(self._finished) < max(self._choices, len(self._started)):
-            return "open"
-        return "finished" if self._usage is None else "settled"
+        return self._answer.ending
 
     @property
     def finish_reason(self) -> str | None:
         """The server's word for why it ended, None so far or where it gave none."""
-        return self._finish_reason
+        return self._answer.finish_reason
+
+    @property
+    def reasoning_name(self) -> ReasoningName | None:
+        """The name that this server's reasoning goes by, once some came: to be used when it is sent back."""
+        return self._answer.reasoning_name
 
     @property
     def dropped_calls(self) -> tuple[str, ...]:
         """The names of the calls that came and were not given: never released, or without a name."""
-        return tuple(self._calls.dropped)
+        return self._answer.dropped_calls
 
     @property
     def items(self) -> tuple[ResponseItem, ...]:
         """The items that are done."""
-        return tuple(self._items)
+        return self._answer.items
 
     @property
     def text(self) -> str:
         """The answer's text as far as it came, that of the open message included."""
-        done = "".join(item_text(item) for item in self._items)
-        return done + "".join(part for part in self._message or () if isinstance(part, str))
+        return self._answer.text
 
     def feed(self, data: bytes) -> Iterable[ResponseEvent]:
         """The events that these bytes complete, in order."""
@@ -154,7 +122,7 @@ class ChatDecoder:
             return ()
         frame = self._frame
         if frame is not None and self._sse.fresh and len(data) <= self._max_event_size and (text := frame.text(data)):
-            return self._one(frame.name, text)
+            return self._answer.add_text(frame.name, text)
         events: list[ResponseEvent] = []
         try:
             self._read(data, events)
@@ -170,8 +138,10 @@ class ChatDecoder:
         self._over = True
         if not self.parsed:
             return then_raise((), StreamError("the server sent an empty body instead of an answer"))
+        if self._refuses_bare_end and self.finish_reason is None:
+            return then_raise((), StreamError("the stream ended without a finish reason or [DONE]: it was cut off"))
         events: list[ResponseEvent] = []
-        self._complete(events)
+        self._answer.complete(events)
         return events
 
     def feed_completion(self, body: bytes) -> Iterable[ResponseEvent]:
@@ -187,10 +157,10 @@ class ChatDecoder:
             choice.delta, choice.message = choice.message, None
         events: list[ResponseEvent] = []
         try:
-            self._take(chunk, events)
+            self._answer.take(chunk, events)
         except ApiError as error:
             return then_raise(events, error)
-        self._complete(events)
+        self._answer.complete(events)
         return events
 
     def _read(self, data: bytes, events: list[ResponseEvent]) -> None:
@@ -204,7 +174,7 @@ class ChatDecoder:
                     self._misses = 0
                     self.parsed += 1
                     texts, block = framed
-                    self._add_texts(frame.name, texts, events)
+                    self._answer.add_texts(frame.name, texts, events)
                     continue
                 self._misses += 1
                 if self._misses == _MAX_MISSES:
@@ -229,7 +199,8 @@ class ChatDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._take_data(payload.decode("utf-8", "replace"), events)
             return
-        name = self._take(chunk, events)
+        self.parsed += 1
+        name = self._answer.take(chunk, events)
         if self._lessons:
             self._lessons -= 1
             if name is not None:
@@ -248,7 +219,8 @@ class ChatDecoder:
         except (msgspec.DecodeError, RecursionError):
             self._take_odd(data, events)
         else:
-            self._take(chunk, events)
+            self.parsed += 1
+            self._answer.take(chunk, events)
 
     def _take_odd(self, data: str, events: list[ResponseEvent]) -> None:
         """Takes what is no plain chunk: a sentinel, JSON in an odd shape, or no JSON at all."""
@@ -259,7 +231,7 @@ class ChatDecoder:
         if data in ("[DONE]", "DONE"):
             self.done_seen = True
             self._over = True
-            self._complete(events)
+            self._answer.complete(events)
             return
         try:
             chunk = lenient_chunk(msgspec.json.decode(data))
@@ -268,213 +240,7 @@ class ChatDecoder:
             _log.warning("skipped an event of %d characters that is not JSON: %s", len(data), error)
             return
         if chunk is not None:
-            self._take(chunk, events)
-
-    def _take(self, chunk: Chunk, events: list[ResponseEvent]) -> TextName | None:
-        """Takes a chunk; the name of its text where it brought one text and nothing else."""
-        self.parsed += 1
-        if chunk.error:
-            raise failure_from_object(chunk.error)
-        if not self._response_id and isinstance(chunk.id, str):
-            self._response_id = chunk.id
-        plain = chunk.usage is None and chunk.timings is None
-        if not plain:
-            if isinstance(chunk.usage, dict):
-                self._usage = chunk.usage
-            if isinstance(chunk.timings, dict):
-                self._timings = chunk.timings
-        choices = chunk.choices
-        if not choices:
-            return None
-        name: TextName | None = None
-        for choice in choices:
-            name = self._take_choice(choice, events)
-        return name if plain and len(choices) == 1 else None
-
-    def _take_choice(self, choice: Choice, events: list[ResponseEvent]) -> TextName | None:
-        index = choice.index if type(choice.index) is int else 0
-        delta, reason = choice.delta, choice.finish_reason
-        name = None
-        if delta is not None:
-            self._started.add(index)
-            name = self._take_delta(delta, index, events)
-        if choice.message is not None:
-            name = None
-            self._take_reasoning(choice.message, events)
-        if reason is not None:
-            name = None
-            if isinstance(reason, str) and reason:
-                self._started.add(index)
-                self._finished.add(index)
-                self._finish(reason, events)
-        return name
-
-    def _take_delta(self, delta: Delta, choice: int, events: list[ResponseEvent]) -> TextName | None:
-        """Takes what a choice gained, in the reference's order: reasoning, content, calls."""
-        content = delta.content
-        if (
-            delta.reasoning is None
-            and delta.reasoning_content is None
-            and delta.tool_calls is None
-            and delta.reasoning_details is None
-            and delta.refusal is None
-            and delta.function_call is None
-            and type(content) is str
-        ):
-            if not content:
-                return None
-            (self._message or self._open_message(events)).append(content)
-            events.append(OutputTextDelta(content))
-            return "content"
-        name = self._take_reasoning(delta, events)
-        if content:
-            name = None
-            self._take_content(content, events)
-        if delta.refusal:
-            name = None
-            if isinstance(delta.refusal, str):
-                self._open_message(events).append(Refusal(delta.refusal))
-        if delta.tool_calls:
-            name = None
-            self._calls.take(choice, delta.tool_calls, events)
-        if delta.function_call and not delta.tool_calls:  # llama-cpp-python tells a call under both names
-            name = None
-            self._calls.take_legacy(choice, delta.function_call, events)
-        return name
-
-    def _take_reasoning(self, delta: Delta, events: list[ResponseEvent]) -> TextName | None:
-        """Takes reasoning under any of its names; the same text under two names counts once."""
-        name: TextName | None = None
-        first = _reasoning_text(delta.reasoning)
-        if first:
-            name = "reasoning" if isinstance(delta.reasoning, str) else None
-            self._name_reasoning("reasoning")
-            self._add_texts("reasoning", [first], events)
-        second = delta.reasoning_content
-        if second and isinstance(second, str):
-            name = None if first else "reasoning_content"
-            if second != first:
-                self._name_reasoning("reasoning_content")
-                self._add_texts("reasoning_content", [second], events)
-        if delta.reasoning_details and isinstance(delta.reasoning_details, list):
-            name = None
-            self._name_reasoning("reasoning_details")
-            self._take_details(delta.reasoning_details, (first, second), events)
-        return name
-
-    def _take_details(self, details: list[Any], known: tuple[Any, ...], events: list[ResponseEvent]) -> None:
-        """OpenRouter's form: texts, that may stand under another name too, and data that only the server can read."""
-        text = "".join(_detail_text(detail) for detail in details)
-        if text and text not in known:
-            self._add_texts("reasoning", [text], events)
-        for detail in details:
-            if isinstance(detail, dict) and isinstance(detail.get("data"), str):
-                self._open_reasoning(events)
-                self._encrypted.append(detail["data"])
-
-    def _name_reasoning(self, name: ReasoningName) -> None:
-        # Details hold more than the bare text (signatures, encrypted parts), so they are what goes back.
-        if self.reasoning_name is None or name == "reasoning_details":
-            self.reasoning_name = name
-
-    def _take_content(self, content: Any, events: list[ResponseEvent]) -> None:
-        if isinstance(content, str):
-            self._add_texts("content", [content], events)
-        elif isinstance(content, list):
-            for part in content:
-                if not isinstance(part, dict):
-                    continue
-                text = part.get("text")
-                if part.get("type") == "thinking":
-                    self._name_reasoning("thinking")
-                    self._add_texts("reasoning", [_thinking_text(part.get("thinking"))], events)
-                elif isinstance(text, str):
-                    self._add_texts("content", [text], events)
-
-    def _add_texts(self, name: TextName, texts: list[str], events: list[ResponseEvent]) -> None:
-        """Adds deltas to the open message or reasoning; an empty text opens nothing and says nothing."""
-        if "" in texts:
-            texts = [text for text in texts if text]
-            if not texts:
-                return
-        if name == "content":
-            self._open_message(events).extend(texts)
-            events.extend([OutputTextDelta(text) for text in texts])
-        else:
-            reasoning = self._open_reasoning(events)
-            start = len(reasoning)
-            reasoning.extend(texts)
-            events.extend([ReasoningContentDelta(text, index) for index, text in enumerate(texts, start)])
-
-    def _one(self, name: TextName, text: str) -> list[ResponseEvent]:
-        """`_add_texts` for the most frequent case, a read that brought one text."""
-        if name == "content":
-            if self._message is not None:
-                self._message.append(text)
-                return [OutputTextDelta(text)]
-        elif self._reasoning is not None:
-            self._reasoning.append(text)
-            return [ReasoningContentDelta(text, len(self._reasoning) - 1)]
-        events: list[ResponseEvent] = []
-        self._add_texts(name, [text], events)
-        return events
-
-    def _open_message(self, events: list[ResponseEvent]) -> list[str | Refusal]:
-        if self._message is None:
-            self._message = []
-            events.append(OutputItemAdded(Message("assistant", ())))
-        return self._message
-
-    def _open_reasoning(self, events: list[ResponseEvent]) -> list[str]:
-        if self._reasoning is None:
-            self._reasoning = []
-            events.append(OutputItemAdded(Reasoning(content=())))
-        return self._reasoning
-
-    def _finish(self, reason: str, events: list[ResponseEvent]) -> None:
-        if reason == "length" and not self._bounded:
-            raise ContextWindowExceeded("the answer did not fit the model's context window (finish reason length)")
-        # Of several choices, one that did not end well outranks those that did.
-        if self._finish_reason is None or self._finish_reason in _WHOLE:
-            self._finish_reason = reason
-        self._close_reasoning(events)
-        if reason in ("tool_calls", "function_call"):
-            self._done(self._calls.release(), events)
-        else:
-            self._close_message(events)
-
-    def _close_reasoning(self, events: list[ResponseEvent]) -> None:
-        if self._reasoning is not None:
-            content = tuple([ReasoningText(text) for text in self._reasoning])
-            encrypted = "".join(self._encrypted) or None
-            self._reasoning, self._encrypted = None, []
-            self._done((OutputItemDone(Reasoning(content=content, encrypted_content=encrypted)),), events)
-
-    def _close_message(self, events: list[ResponseEvent]) -> None:
-        if self._message is not None:
-            content = tuple([OutputText(part) if isinstance(part, str) else part for part in self._message])
-            self._message = None
-            self._done((OutputItemDone(Message("assistant", content)),), events)
-
-    def _done(self, closing: Iterable[ResponseEvent], events: list[ResponseEvent]) -> None:
-        for event in closing:
-            events.append(event)
-            if isinstance(event, OutputItemDone):
-                self._items.append(event.item)
-
-    def _complete(self, events: list[ResponseEvent]) -> None:
-        reason = self._finish_reason
-        self._close_reasoning(events)
-        self._close_message(events)
-        if self._dialect.open_calls == "emit" and (reason is None or reason in _WHOLE):
-            self._done(self._calls.release_complete(), events)
-        else:
-            self._calls.drop()
-        if self._calls.dropped:
-            _log.warning("dropped calls that the server never released: %s", ", ".join(self._calls.dropped))
-        incomplete = None if reason is None or reason in _WHOLE else _INCOMPLETE.get(reason, reason)
-        usage = None if self._usage is None else _token_usage(self._usage, self._timings)
-        events.append(Completed(self._response_id, usage, reason, incomplete))
+            self._answer.take(chunk, events)
 
 
 def decode_completion(
@@ -490,44 +256,3 @@ def decode_completion(
     """
     decoder = ChatDecoder(dialect, max_output_tokens_set=max_output_tokens_set, taken_call_ids=taken_call_ids)
     return decoder.feed_completion(body)
-
-
-def _reasoning_text(value: Any) -> str:
-    """The reference's three forms: a string, an object's ``text``, an object's ``content``."""
-    if isinstance(value, dict):
-        text = value.get("text")
-        value = text if isinstance(text, str) else value.get("content")
-    return value if isinstance(value, str) else ""
-
-
-def _detail_text(detail: Any) -> str:
-    """OpenRouter's details: ``text`` of reasoning.text, ``summary`` of reasoning.summary."""
-    if not isinstance(detail, dict):
-        return ""
-    value = detail.get("text", detail.get("summary"))
-    return value if isinstance(value, str) else ""
-
-
-def _thinking_text(value: Any) -> str:
-    """Mistral's thinking: a list of text parts, or the text itself."""
-    if isinstance(value, list):
-        return "".join(_detail_text(part) for part in value)
-    return value if isinstance(value, str) else ""
-
-
-def _token_usage(usage: dict[str, Any], timings: dict[str, Any] | None) -> TokenUsage:
-    prompt = _count(usage, "prompt_tokens")
-    output = _count(usage, "completion_tokens")
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
-    return TokenUsage(
-        input_tokens=prompt,
-        cached_input_tokens=cached or _count(timings, "cache_n"),
-        output_tokens=output,
-        reasoning_output_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        total_tokens=_count(usage, "total_tokens") or prompt + output,
-    )
-
-
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -122,7 +122,8 @@ PRESETS: dict[str, ChatDialect] = {
     "groq": ChatDialect(max_tokens_name="max_completion_tokens"),
     "ollama": ChatDialect(open_calls="emit", parallel_tool_calls=False, calls_whole=True, calls_finish="stop"),
     "llama.cpp": ChatDialect(system_messages="merged", reasoning_back="calls", reasoning_name="reasoning_content"),
-    "vllm": ChatDialect(system_messages="merged", reasoning_back="calls"),
+    # A call that the request forces (a named tool) ends with `stop`.
+    "vllm": ChatDialect(open_calls="emit", system_messages="merged", reasoning_back="calls"),
     "sglang": ChatDialect(system_messages="merged", reasoning_back="calls", reasoning_name="reasoning_content"),
     "lmstudio": ChatDialect(
         open_calls="emit",
