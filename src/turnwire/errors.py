@@ -7,7 +7,7 @@
     ├── TransportError            the bytes did not get there, or not back
     │   ├── ConnectError          no connection: refused, no such host, no route
     │   │   ├── TlsError          no trust: certificate, host name, protocol version
-    │   │   └── ConnectTimeout    no answer within open_timeout (also a TimeoutError)
+    │   │   └── ConnectTimeout    none within open_timeout (also a TimeoutError)
     │   └── Disconnected          a connection that was lost before the response was whole
     ├── HttpStatusError           a status that says no, and none of the meanings below
     ├── StreamError               a response that began and did not end properly
@@ -18,13 +18,15 @@
     ├── RateLimited               too many requests; ``delay`` says how long to wait
     ├── ServerOverloaded          the server can't take it now; ``delay`` where it said
     ├── InvalidPrompt             the server will never accept this input
+    ├── PreviousResponseNotFound  the server has forgotten the response that a request goes on from
+    ├── ConnectionExpired         the WebSocket is as old as its server lets one become
     ├── RetryableError            the server failed and may succeed later; ``delay`` where it said
     └── ProtocolError             what answered does not speak the protocol
 
 Any of them may come out of a stream. It then carries what the caller already has: ``committed`` (an output
 event was handed over, so nothing is repeated behind the caller's back), ``items`` (the output items that were
 whole) and ``text`` (the answer as far as it came). One that was told by an HTTP response carries it as
-``response``.
+``response``; ``code`` is the server's own word for it, where it gave one.
 """
 
 from __future__ import annotations
@@ -42,12 +44,14 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
+    "ConnectionExpired",
     "ContextWindowExceeded",
     "Disconnected",
     "ErrorResponse",
     "HttpStatusError",
     "IdleTimeout",
     "InvalidPrompt",
+    "PreviousResponseNotFound",
     "ProtocolError",
     "QuotaExceeded",
     "RateLimited",
@@ -69,6 +73,10 @@ class ErrorResponse(Struct, frozen=True):
     retry_after: float | None = None
     """Seconds from when it came until the server wants to be asked again; None where it did not say."""
 
+    def __repr__(self) -> str:
+        # A body may echo the prompt, so it stays out of logs and tracebacks.
+        return f"<ErrorResponse {self.status}, {len(self.body)} characters>"
+
     @property
     def request_id(self) -> str | None:
         """The server's own name for the request, to quote when you report a problem."""
@@ -86,6 +94,9 @@ class ApiError(Exception):
 
     text: str = ""
     """The answer's text as far as it came, that of whole messages included."""
+
+    code: str | None = None
+    """The server's own word for the failure, such as ``context_length_exceeded``; None where it gave none."""
 
     def __init__(self, message: str, *, response: ErrorResponse | None = None) -> None:
         super().__init__(message)
@@ -110,7 +121,7 @@ class TlsError(ConnectError):
 
 
 class ConnectTimeout(ConnectError, TimeoutError):
-    """No connection, or no response head, within ``open_timeout``."""
+    """No connection within ``open_timeout``."""
 
 
 class Disconnected(TransportError):
@@ -155,6 +166,14 @@ class InvalidPrompt(ApiError):
     """The server refused the input for good; sending it again can't help."""
 
 
+class PreviousResponseNotFound(ApiError):
+    """The server does not know the response that ``previous_response_id`` names: send the whole conversation."""
+
+
+class ConnectionExpired(ApiError):
+    """The WebSocket has reached the age, or the number of requests, that its server allows: open another."""
+
+
 class ProtocolError(ApiError):
     """What answered does not speak the protocol: a web page, a foreign API, an event over its bound."""
 
@@ -164,8 +183,9 @@ class _Delayed(ApiError):
 
     def __init__(self, message: str, delay: float | None = None, *, response: ErrorResponse | None = None) -> None:
         super().__init__(message, response=response)
-        self.delay = delay
-        """Seconds that the server asked to wait; None where it did not say."""
+        header = None if response is None else response.retry_after
+        self.delay = delay if header is None else header
+        """Seconds that the server asked to wait, in its ``Retry-After`` or else in words; None where it did not say."""
 
 
 class RateLimited(_Delayed):

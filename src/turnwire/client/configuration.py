@@ -122,12 +122,17 @@ def _dialect(value: str | dict[str, Any], preset: str | None) -> ChatDialect:
         return ChatDialect.preset(value)
     changes = dict(value)
     preset = changes.pop("preset", preset)
+    if not isinstance(preset, str | None):
+        raise ConfigurationError(f"dialect.preset: expected a name, got {preset!r}")
     base = ChatDialect.preset(preset) if preset else ChatDialect()
     unknown = changes.keys() - set(ChatDialect.__struct_fields__)
     if unknown:
         known = ", ".join(ChatDialect.__struct_fields__)
         raise ConfigurationError(f"dialect has no field {min(unknown)!r}; known are {known}")
-    return msgspec.convert({**msgspec.structs.asdict(base), **changes}, ChatDialect)
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(base), **changes}, ChatDialect)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"dialect.{_complaint(error)}") from error
 
 
 def _complaint(error: msgspec.ValidationError) -> str:

@@ -59,9 +59,15 @@ class Provider(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.base_url:
             raise self._refusal("its base_url is missing: say where the server is, or name a preset")
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        try:
+            address = urlsplit(self.base_url)
+            valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
             raise self._refusal(f"base_url {self.base_url!r} is not an http or https address")
+        if "@" in address.netloc:
+            raise self._refusal("base_url must hold no user or password: put a key into api_key")
         if address.query or address.fragment:
             raise self._refusal("base_url must end before its query; put that into query")
         if self.wire_api != "chat":
@@ -111,7 +117,8 @@ class Provider(Struct, frozen=True):
         headers = {name.lower(): value for name, value in self.headers.items()}
         key = await self._key()
         if key is not None:
-            headers[self.api_key_header] = f"Bearer {key}" if self.api_key_header == "authorization" else key
+            header = self.api_key_header.lower()
+            headers[header] = f"Bearer {key}" if header == "authorization" else key
         return headers
 
     def with_changes(self, **changes: Any) -> Provider:

@@ -23,6 +23,8 @@ from turnwire.errors import (
 __all__ = ["RetryPolicy", "parse_retry_after", "request_delay", "stream_delay"]
 
 _STATUSES = frozenset({408, 409})
+_MAX_DOUBLINGS = 32
+"""More would only be a longer number: no pause is ever that long."""
 
 
 class RetryPolicy(Struct, frozen=True, gc=False):
@@ -37,7 +39,7 @@ class RetryPolicy(Struct, frozen=True, gc=False):
     base_delay: float = 0.2
     """The first pause; each further one is twice as long."""
     max_delay: float = 60.0
-    """No pause is longer; who asks for a longer one is given up, and the error says so."""
+    """No pause is longer; a server that asks for a longer one is given up, and the error has its ``delay``."""
 
 
 def request_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter: float) -> float | None:
@@ -81,16 +83,17 @@ def stream_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter: 
 
 def _pause(policy: RetryPolicy, error: ApiError, attempt: int, jitter: float) -> float | None:
     """Doubling, spread by a tenth either way, never before what the server asked for."""
-    pause: float = policy.base_delay * 2**attempt * (0.9 + 0.2 * jitter)
+    doubled: float = policy.base_delay * 2 ** min(attempt, _MAX_DOUBLINGS)
+    pause = min(doubled * (0.9 + 0.2 * jitter), policy.max_delay)
     asked = _asked(error)
     if asked is None:
-        return min(pause, policy.max_delay)
+        return pause
     return max(pause, asked) if asked <= policy.max_delay else None
 
 
 def _asked(error: ApiError) -> float | None:
-    """Seconds that the server asked to wait: its header is more exact than its message."""
-    if error.response is not None and error.response.retry_after is not None:
+    """Seconds that the server asked to wait."""
+    if isinstance(error, HttpStatusError):
         return error.response.retry_after
     delay: float | None = getattr(error, "delay", None)
     return delay
@@ -107,7 +110,7 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None
         return seconds
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from types import TracebackType
@@ -28,6 +29,9 @@ __all__ = ["ModelClientSession"]
 _log = logging.getLogger("turnwire.client")
 
 _MAX_ERROR_BODY = 16 * 1024
+_ERROR_BODY_TIMEOUT = 5.0
+"""Seconds that a refusal gets to say more than its status."""
+_SECRET_HEADERS = frozenset({"set-cookie", TURN_STATE_HEADER})
 _CHAT = "chat/completions"
 _HEADERS = {
     "accept": "text/event-stream",
@@ -110,6 +114,7 @@ class ModelClientSession:
                 max_event_size=provider.max_event_size,
                 choices=answers if isinstance(answers, int) else 1,
                 taken_call_ids=calls,
+                refuse_bare_end=True,
             )
 
         def remember(decoder: ChatDecoder) -> None:
@@ -187,8 +192,11 @@ class ModelClientSession:
 
 
 async def _failure(response: HttpResponse, *, where: str) -> ApiError:
-    headers = {name: value for name, value in response.headers.items() if name != "set-cookie"}
-    body = await response.read_at_most(_MAX_ERROR_BODY)
+    headers = {name: value for name, value in response.headers.items() if name not in _SECRET_HEADERS}
+    body = b""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
+            body = await response.read_at_most(_MAX_ERROR_BODY)
     told = ErrorResponse(
         status=response.status,
         headers=headers,

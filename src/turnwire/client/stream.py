@@ -30,6 +30,7 @@ _log = logging.getLogger("turnwire.client")
 
 _DRAIN_TIMEOUT = 0.05
 """Seconds that an answer which is complete gets to end its body, so that the connection can be used again."""
+_CLOSED = "the stream was closed while somebody read it"
 _MAX_WHOLE_BODY = 64 * 1024 * 1024
 """Bytes of an answer that came whole instead of streamed."""
 
@@ -82,6 +83,13 @@ class ResponseStream:
         self.dropped = dropped
         """What the request could not carry over to this server, in words."""
 
+    def __del__(self) -> None:
+        # Whoever drops a stream without leaving it leaves no timer and no connection behind.
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._response is not None:
+            self._response.close()
+
     def __repr__(self) -> str:
         state = "over" if self._over else "open" if self._response else "not begun"
         return f"<ResponseStream {state} from {self._provider.name}, committed={self.committed}>"
@@ -102,12 +110,14 @@ class ResponseStream:
         return self._decoder
 
     async def __aenter__(self) -> Self:
-        if self._response is None and not self._over:
-            try:
+        try:
+            while self._response is None and not self._over:
+                if self._failure is not None:
+                    await self._recover(self._failure)
                 self._hand_over(await self._more())
-            except BaseException as error:
-                self._leave(error)
-                raise
+        except BaseException as error:
+            self._leave(error)
+            raise
         return self
 
     async def __aexit__(
@@ -129,14 +139,15 @@ class ResponseStream:
     async def aclose(self) -> None:
         """Ends the stream. A complete answer's connection is kept for the next request, any other is closed."""
         response = self._response
-        if response is not None and self._decoder.over and self._failure is None and not response.ended:
-            try:
+        try:
+            if response is not None and self._decoder.over and self._failure is None and not response.ended:
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     while await response.read():
                         pass
-            except (TimeoutError, Disconnected):
-                pass  # a server that does not end its answer loses the connection, nothing else
-        self.close()
+        except (TimeoutError, Disconnected):
+            pass  # a server that does not end its answer loses the connection, nothing else
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Ends the stream at once, without waiting for anything; the server sees the connection go."""
@@ -211,10 +222,10 @@ class ResponseStream:
                 return found
             for event in found:
                 events.append(event)  # noqa: PERF402 - those before an error count
-        except (StreamError, Disconnected) as error:
-            self._failure = error
         except ApiError as error:
-            if self._response is None:
+            if self._over:
+                raise StreamError(_CLOSED) from None
+            if self._response is None and not isinstance(error, IdleTimeout):
                 raise  # the request itself failed, and its retries are used up
             self._failure = error
         return events
@@ -222,6 +233,9 @@ class ResponseStream:
     async def _begin(self) -> Iterable[ResponseEvent]:
         """Sends the request; an answer that is not a stream is read whole."""
         response = await self._connect()
+        if self._over:
+            response.close()
+            raise StreamError(_CLOSED)
         self._response = response
         self.response_headers = response.headers
         if response.content_type == "text/html":
@@ -231,11 +245,16 @@ class ResponseStream:
         if response.content_type != "application/json":
             return []
         body = bytearray()
-        async with asyncio.timeout(self._provider.idle_timeout):
-            while data := await response.read():
-                body += data
-                if len(body) > _MAX_WHOLE_BODY:
-                    raise ProtocolError(f"the answer takes more than {_MAX_WHOLE_BODY} bytes")
+        try:
+            async with asyncio.timeout(self._provider.idle_timeout):
+                while data := await response.read():
+                    body += data
+                    if len(body) > _MAX_WHOLE_BODY:
+                        raise ProtocolError(f"the answer takes more than {_MAX_WHOLE_BODY} bytes")
+        except TimeoutError:
+            raise IdleTimeout(
+                f"no whole answer from {self._provider.name} within idle_timeout, {self._provider.idle_timeout:g} s"
+            ) from None
         return self._decoder.feed_completion(bytes(body))
 
     async def _next(self) -> Iterable[ResponseEvent]:
@@ -251,7 +270,7 @@ class ResponseStream:
         if not data:
             if telemetry is not None:
                 self._report(telemetry, "eof", started)
-            return self._end()
+            return decoder.feed_eof()
         parsed = decoder.parsed
         events = decoder.feed(data)
         came = bool(events) or decoder.parsed != parsed
@@ -298,12 +317,6 @@ class ResponseStream:
                 return await self._response.read()
         except (TimeoutError, Disconnected):
             return b""
-
-    def _end(self) -> Iterable[ResponseEvent]:
-        decoder = self._decoder
-        if decoder.parsed and decoder.finish_reason is None and self._provider.dialect.bare_end == "cut":
-            raise StreamError("the stream ended without a finish reason or [DONE]: the answer was cut off")
-        return decoder.feed_eof()
 
     def _too_idle(self) -> None:
         """Called by the timer: ends a wait that takes too long, or looks again when the present one would."""

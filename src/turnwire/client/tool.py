@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -88,9 +88,9 @@ class Tool(Struct, frozen=True):
 def _arguments(function: Callable[..., Any], name: str) -> type[Struct]:
     """The function's parameters as a struct: checked, and described, by one library."""
     try:
-        hints = get_type_hints(function, include_extras=True)
-        signature = inspect.signature(function)
-    except (NameError, TypeError, ValueError) as error:
+        # Reads what annotations written as text stand for, those of objects that can be called included.
+        signature = inspect.signature(function, eval_str=True)
+    except (NameError, SyntaxError, TypeError, ValueError) as error:
         raise ConfigurationError(f"tool {name!r} has annotations that can't be read: {error}") from error
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in signature.parameters.values():
@@ -98,7 +98,7 @@ def _arguments(function: Callable[..., Any], name: str) -> type[Struct]:
             raise ConfigurationError(
                 f"tool {name!r} can't be described: {parameter} takes no argument by name; give parameters=…"
             )
-        annotation = hints.get(parameter.name, Any)
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
         if parameter.default is parameter.empty:
             fields.append((parameter.name, annotation))
         else:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from turnwire.client.session import ModelClientSession
 from turnwire.client.tool import Tool
-from turnwire.errors import ProtocolError
+from turnwire.errors import ConfigurationError, ProtocolError
 from turnwire.event import Completed, ResponseEvent, TokenUsage
 from turnwire.item import FunctionCall, FunctionCallOutput, ResponseItem, item_text
 from turnwire.prompt import Prompt
@@ -50,6 +50,8 @@ async def run_turn(
     fit. Tools run only once an answer is complete, so an answer that breaks off is asked for again; ``on_event`` sees
     every event, `StreamRestarted` among them. Raises the errors of `turnwire.errors`.
     """
+    if max_rounds < 1:
+        raise ConfigurationError(f"max_rounds must be 1 or more, not {max_rounds}")
     if isinstance(prompt, str):
         prompt = Prompt(prompt)
     known = {tool.name: tool for tool in map(Tool.of, tools)}

@@ -6,11 +6,15 @@ heard of aiohttp.
 
 from __future__ import annotations
 
+import io
+import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from msgspec import Struct
@@ -49,8 +53,8 @@ class HttpResponse:
         self._response = response
         self._where = where
         self.status = response.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
-        """Names in lower case; of a repeated header the last one."""
+        self.headers: Mapping[str, str] = {name.lower(): response.headers[name] for name in response.headers}
+        """Names in lower case; of a repeated header the first one."""
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status} from {self._where}>"
@@ -68,7 +72,7 @@ class HttpResponse:
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise _mapped(error, self._where) from error
+            raise _mapped(error, self._where) from None
 
     async def read_at_most(self, size: int) -> bytes:
         """The beginning of the body, up to ``size`` bytes, for errors; what can't be read is left out."""
@@ -93,19 +97,21 @@ class HttpResponse:
 class HttpTransport:
     """A pool of connections. ``open_timeout`` bounds opening one, TLS included, in seconds.
 
-    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, …). ``ca_file`` is a PEM file of certificates to
-    trust instead of the system's.
+    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, …), keys never do: a netrc file is not read.
+    ``ca_file`` is a PEM file of certificates to trust instead of the system's.
     """
 
     def __init__(self, *, open_timeout: float, ca_file: Path | None = None) -> None:
         connector = aiohttp.TCPConnector(limit=0, ssl=_tls(ca_file))
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=open_timeout),
             headers={"accept-encoding": "gzip, deflate"},
             skip_auto_headers=("user-agent",),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
+            trace_configs=[trace],
             max_line_size=_MAX_HEAD,
             max_field_size=_MAX_HEAD,
         )
@@ -121,20 +127,62 @@ class HttpTransport:
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Sends a request and waits for the response's head; redirects are not followed, for they'd take keys along.
 
+        A kept connection that the server closes instead of answering is replaced by another, as often as there are
+        kept ones: llama.cpp closes after each stream without saying so, just when the next request goes out.
+
         Raises `ConnectError`, `TlsError`, `ConnectTimeout`, `Disconnected` or `ProtocolError`.
         """
         where = request.url.partition("?")[0]
-        try:
-            response = await self._session.request(
-                request.method, request.url, headers=request.headers, data=request.body, allow_redirects=False
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _mapped(error, where) from error
-        return HttpResponse(response, where)
+        if self._session.closed:
+            raise ConfigurationError(f"the request to {where} can't be sent: the client is closed")
+        proxy = _proxy(request.url)
+        while True:
+            connection = _ConnectionUse()
+            try:
+                response = await self._session.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=io.BytesIO(request.body),  # bytes would go out in one piece, however many
+                    allow_redirects=False,
+                    proxy=proxy,
+                    trace_request_ctx=connection,
+                )
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                if connection.kept and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+                    continue
+                raise _mapped(error, where) from None
+            return HttpResponse(response, where)
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._session.close()
+
+
+class _ConnectionUse(Struct):
+    """Whether a request went out on a connection that had served another before."""
+
+    kept: bool = False
+
+
+async def _note_reuse(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    context.trace_request_ctx.kept = True
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for this address, None where it is to be reached directly.
+
+    aiohttp would find it too, but with ``trust_env`` it also takes keys from a netrc file, in place of the provider's.
+    """
+    address = urlsplit(url)
+    proxy = getproxies().get(address.scheme)
+    if proxy is None or proxy_bypass(address.netloc):
+        return None
+    if not proxy.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{address.scheme}_proxy in the environment does not begin with http:// or https://")
+    return proxy
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
@@ -142,29 +190,35 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
         return True
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"ca_file {ca_file} can't be used: {error.strerror or error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"ca_file {ca_file} can't be used: {_reason(error)}") from error
 
 
 def _mapped(error: Exception, where: str) -> ApiError:
-    """The typed error for one of aiohttp's, with a sentence that says what was tried."""
+    """The typed error for one of aiohttp's, with a sentence that says what was tried.
+
+    It is raised without its cause: aiohttp's errors show the request's headers and whole URL, keys included.
+    """
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return TlsError(
-                f"can't trust {where}: {error.certificate_error} (for a certificate of your own, set ca_file)"
-            )
+            why = _reason(error.certificate_error)
+            return TlsError(f"can't trust {where}: {why} (for a certificate of your own, set ca_file)")
         case aiohttp.ClientConnectorSSLError():
-            return TlsError(f"no TLS with {where}: {error.os_error} (is it plain http?)")
+            return TlsError(f"no TLS with {where}: {_reason(error.os_error)} (is it plain http?)")
         case aiohttp.ClientHttpProxyError():
             return ConnectError(f"the proxy in front of {where} answered {error.status} {error.message}")
         case aiohttp.ConnectionTimeoutError():
             return ConnectTimeout(f"no connection to {where} within open_timeout")
         case aiohttp.ClientConnectorDNSError():
             return ConnectError(f"can't find the host of {where} (check the base_url)")
+        case aiohttp.ClientProxyConnectionError():
+            proxy = f"{error.host}:{error.port}"
+            return ConnectError(f"can't connect to the proxy {proxy} in front of {where}: {_reason(error.os_error)}")
         case aiohttp.ClientConnectorError():
-            return ConnectError(f"can't connect to {where}: {error.os_error.strerror or error.os_error}")
+            return ConnectError(f"can't connect to {where}: {_reason(error.os_error)}")
         case aiohttp.ClientResponseError():
-            return ProtocolError(f"{where} does not speak HTTP: {error.message.splitlines()[0]}")
+            complaint = error.message.partition("\n")[0].rstrip(":")
+            return ProtocolError(f"{where} did not answer in proper HTTP: {complaint[:1].lower()}{complaint[1:]}")
         case aiohttp.InvalidURL():
             return ConfigurationError(f"{where} is not a URL to send requests to")
         case aiohttp.ClientPayloadError():
@@ -172,3 +226,15 @@ def _mapped(error: Exception, where: str) -> ApiError:
         case aiohttp.ClientError() | OSError():
             return Disconnected(f"the connection to {where} was lost before the response was whole")
     return ConfigurationError(f"the request to {where} can't be sent: {error}")
+
+
+def _reason(error: Exception) -> str:
+    """A failure in the words of OpenSSL or the system; what asyncio adds only repeats the address."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return error.verify_message.rstrip(".").lower()
+        case ssl.SSLError(reason=str(reason)):
+            return reason.replace("_", " ").lower()
+        case OSError(errno=int(number)):
+            return os.strerror(number).lower()
+    return str(error)

@@ -15,10 +15,12 @@ import msgspec
 
 from turnwire.errors import (
     ApiError,
+    ConnectionExpired,
     ContextWindowExceeded,
     ErrorResponse,
     HttpStatusError,
     InvalidPrompt,
+    PreviousResponseNotFound,
     QuotaExceeded,
     RateLimited,
     RetryableError,
@@ -26,7 +28,7 @@ from turnwire.errors import (
     UsageNotIncluded,
 )
 
-__all__ = ["failure_from_code", "failure_from_object", "failure_from_response"]
+__all__ = ["code_of", "failure_from_code", "failure_from_object", "failure_from_response"]
 
 _CONTEXT = re.compile(
     r"exceed_context_size|context_length_exceeded|contextwindowexceeded"  # llama.cpp, OpenAI, LiteLLM
@@ -45,6 +47,7 @@ _INVALID = re.compile(r"invalid_prompt|invalid_request|bad_?request|bad request"
 _DELAY = re.compile(r"try again in (\d{1,9}(?:\.\d{1,9})?)\s*(ms|seconds?|s)\b", re.IGNORECASE)
 
 _OVERLOADED = frozenset({503, 529})
+_PASSING = frozenset({408, 409})
 _MAX_MESSAGE = 500
 
 
@@ -56,21 +59,36 @@ def failure_from_object(error: Any) -> ApiError:
     )
 
 
-def failure_from_code(error: Any, status: Any = None) -> ApiError:
+def failure_from_code(error: Any, response: ErrorResponse | None = None) -> ApiError:
     """The error for a failed response or an ``error`` event of the Responses API, which go by their code alone.
 
-    ``status`` is the HTTP status that a WebSocket's error frame names. What the code does not tell may pass.
+    ``response`` is what a WebSocket's error frame says of an HTTP response: where the code tells nothing, its status
+    decides. What neither tells may pass, so it is a `RetryableError`.
     """
     words = _Words.of(error)
-    code = error.get("code") if isinstance(error, Mapping) else None
-    kind = error.get("type") if isinstance(error, Mapping) else None
-    known = _BY_CODE.get(code if isinstance(code, str) else "") or _BY_CODE.get(kind if isinstance(kind, str) else "")
-    message = words.message or words.codes or "the server did not say why"
+    fields = error if isinstance(error, Mapping) else {}
+    codes = [code for name in ("code", "type") if isinstance(code := fields.get(name), str) and code]
+    message = words.message or words.codes or "the response failed, and the server did not say why"
+    failure: ApiError | None = None
+    known = next((_BY_CODE[code] for code in codes if code in _BY_CODE), None)
     if known is not None:
-        return known(message, words.delay) if issubclass(known, _DELAYED) else known(message)
-    if (found := _status(status)) is not None and (error_for := _known(words, found, None)) is not None:
-        return error_for
-    return RetryableError(f"the response failed: {message}", words.delay)
+        delay = (words.delay,) if issubclass(known, _DELAYED) else ()
+        failure = known(message, *delay, response=response)
+    elif response is not None:
+        failure = _known(words, response.status, response)
+        if failure is None and 400 <= response.status < 500 and response.status not in _PASSING:
+            advice = _ADVICE.get(response.status, "")
+            failure = HttpStatusError(f"the server answered {response.status}: {message}{advice}", response=response)
+    if failure is None:
+        failure = RetryableError(message, words.delay, response=response)
+    failure.code = codes[0] if codes else None
+    return failure
+
+
+def code_of(error: ApiError) -> str:
+    """The Responses API's code for an error: the server's own, or the one that fits its kind."""
+    kinds = (code for code, kind in _BY_CODE.items() if isinstance(error, kind))
+    return error.code or next(kinds, "server_error")
 
 
 def failure_from_response(response: ErrorResponse, *, where: str) -> ApiError:
@@ -96,6 +114,8 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "server_is_overloaded": ServerOverloaded,
     "slow_down": ServerOverloaded,
     "rate_limit_exceeded": RateLimited,
+    "previous_response_not_found": PreviousResponseNotFound,
+    "websocket_connection_limit_reached": ConnectionExpired,
 }
 
 _ADVICE = {
