@@ -33,10 +33,14 @@ imports: $(VENV)/dev.stamp
 cover: $(VENV)/dev.stamp
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest && status=0 || status=$$?; \
-	$(BIN)/coverage combine --quiet; $(BIN)/coverage report > .coverage.txt; tail -n 1 .coverage.txt; exit $$status
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report > .coverage-report || { cat .coverage-report; exit 1; }; \
+	exit $$status
 
 bench: $(VENV)/dev.stamp ## the figures of docs/performance.md, measured anew
 	@$(BIN)/python benchmarks/run.py
+
+fuzz: $(VENV)/dev.stamp ## a minute of random mutations against the decoder
+	@$(BIN)/python fuzz/fuzz_chat_decoder.py --seconds 60
 
 lock: $(VENV)/dev.stamp ## choose the newest versions of all dependencies and pin them
 	@$(PIP) install uv

@@ -22,6 +22,11 @@ class Prompt(Struct, frozen=True):
     a function or the API's own object. ``output_schema`` is a JSON schema that the answer shall follow.
     ``reasoning`` is the API's own object, such as ``{"effort": "low"}``. ``max_output_tokens`` counts tokens.
     ``extra`` is merged into the request body last and wins over everything that turnwire puts there.
+
+    The rest is for the Responses API. ``verbosity`` is ``low``, ``medium`` or ``high``. ``prompt_cache_key`` names the
+    conversation to the server's prompt cache. ``client_metadata`` is told to the server, text to text. ``store`` says
+    whether it shall keep the answer, and ``include`` what to put into it that it would leave out; None leaves either to
+    turnwire. ``service_tier`` is the server's own word.
     """
 
     input: str | Sequence[ResponseItem]
@@ -34,6 +39,12 @@ class Prompt(Struct, frozen=True):
     max_output_tokens: int | None = None
     temperature: float | None = None
     extra: Mapping[str, Any] = {}
+    verbosity: str | None = None
+    prompt_cache_key: str | None = None
+    client_metadata: Mapping[str, str] = {}
+    store: bool | None = None
+    include: Sequence[str] | None = None
+    service_tier: str | None = None
 
     def __post_init__(self) -> None:
         force_setattr(self, "tools", tuple(self.tools))

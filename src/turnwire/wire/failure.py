@@ -65,7 +65,7 @@ def failure_from_code(error: Any, response: ErrorResponse | None = None) -> ApiE
     ``response`` is what a WebSocket's error frame says of an HTTP response: where the code tells nothing, its status
     decides. What neither tells may pass, so it is a `RetryableError`.
     """
-    words = _Words.of(error)
+    words = _Words.of("" if error is None else error)
     fields = error if isinstance(error, Mapping) else {}
     codes = [code for name in ("code", "type") if isinstance(code := fields.get(name), str) and code]
     message = words.message or words.codes or "the response failed, and the server did not say why"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from turnwire.errors import ContextWindowExceeded
 from turnwire.event import (
@@ -32,18 +32,16 @@ from turnwire.event import (
     TokenUsage,
 )
 from turnwire.item import Message, OutputText, Reasoning, ReasoningText, Refusal, ResponseItem, item_text
+from turnwire.wire.answer_decoder import Ending
 from turnwire.wire.chat.chunk import Choice, Chunk, Delta
 from turnwire.wire.chat.dialect import ReasoningName
 from turnwire.wire.chat.frame import TextName
 from turnwire.wire.chat.tool_call import GrowingCalls
 from turnwire.wire.failure import failure_from_object
 
-__all__ = ["Ending", "GrowingAnswer"]
+__all__ = ["GrowingAnswer"]
 
 _log = logging.getLogger("turnwire.wire.chat")
-
-Ending: TypeAlias = Literal["open", "finished", "settled"]
-"""``finished``: every choice gave a finish reason; ``settled``: and usage came, so that nothing is missing."""
 
 _CALLED = frozenset({"tool_calls", "function_call"})
 _WHOLE = frozenset({"stop", *_CALLED})

@@ -15,7 +15,8 @@ import msgspec
 from turnwire.errors import ApiError, StreamError
 from turnwire.event import ResponseEvent
 from turnwire.item import ResponseItem
-from turnwire.wire.chat.answer import Ending, GrowingAnswer
+from turnwire.wire.answer_decoder import Ending
+from turnwire.wire.chat.answer import GrowingAnswer
 from turnwire.wire.chat.chunk import chunk_decoder, lenient_chunk
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
 from turnwire.wire.chat.frame import TextFrame, learn_frame

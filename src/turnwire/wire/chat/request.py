@@ -21,6 +21,8 @@ __all__ = ["EncodedRequest", "encode_request"]
 
 _SCHEMA_NOTE = "Answer with one JSON object that follows this JSON schema, and with nothing else:\n"
 
+_RESPONSES_ONLY = ("verbosity", "prompt_cache_key", "client_metadata", "store", "include", "service_tier")
+
 _REFERENCE = ChatDialect()
 
 _Json: TypeAlias = dict[str, Any]
@@ -115,6 +117,7 @@ def _answer_fields(prompt: Prompt, dialect: ChatDialect, dropped: list[str]) -> 
         fields[dialect.max_tokens_name] = prompt.max_output_tokens
     if prompt.temperature is not None:
         fields["temperature"] = prompt.temperature
+    dropped += [name for name in _RESPONSES_ONLY if getattr(prompt, name)]
     return fields
 
 
