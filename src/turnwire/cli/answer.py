@@ -20,7 +20,7 @@ from turnwire.event import (
     TokenUsage,
 )
 from turnwire.item import FunctionCall, Message, Refusal, encode_item
-from turnwire.wire.chat import ChatDecoder
+from turnwire.wire.answer_decoder import AnswerDecoder
 
 __all__ = ["AnswerWriter", "JsonWriter", "Pace", "TextWriter", "losses", "refusal", "summary"]
 
@@ -127,8 +127,10 @@ def summary(completed: Completed, pace: Pace) -> str:
     return words if completed.incomplete_reason is None else f"incomplete ({completed.incomplete_reason}); {words}"
 
 
-def losses(decoder: ChatDecoder) -> list[str]:
+def losses(decoder: AnswerDecoder | None) -> list[str]:
     """What came and could not be given, a sentence each."""
+    if decoder is None:
+        return []
     sentences = [f"the call of {name} was never released, and was dropped" for name in decoder.dropped_calls]
     if decoder.skipped:
         events = "1 event" if decoder.skipped == 1 else f"{decoder.skipped} events"

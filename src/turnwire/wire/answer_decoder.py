@@ -49,6 +49,10 @@ class AnswerDecoder(Protocol):
     def skipped(self) -> int:
         """Events that told the decoder nothing: no JSON, or of no known type."""
 
+    @property
+    def dropped_calls(self) -> tuple[str, ...]:
+        """The names of the calls that came and were not given."""
+
     def feed(self, data: bytes) -> Iterable[ResponseEvent]:
         """The events that these bytes of the body complete, in order."""
 

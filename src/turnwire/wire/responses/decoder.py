@@ -130,6 +130,11 @@ class ResponsesDecoder:
         return tuple(self._items)
 
     @property
+    def dropped_calls(self) -> tuple[str, ...]:
+        """None: a call is given when the server says that it is done."""
+        return ()
+
+    @property
     def text(self) -> str:
         """The answer's text as far as it came, that of open messages included."""
         return "".join(item_text(item) for item in self._items) + self._growing.text
