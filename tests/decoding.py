@@ -101,7 +101,7 @@ def event_by_event(body: bytes) -> Sequence[bytes]:
 
 
 def taken_apart(body: bytes) -> bytes:
-    """The same events, each behind a comment: no frame is learnt from them, and every one is read line by line."""
+    """The same events, each behind a comment: none is taken for plain, and every one is read line by line."""
     events = SseDecoder().feed(body)
     lines = ["".join(f"data: {line}\n" for line in event.data.split("\n")) for event in events]
     return "".join(f":\n{line}\n" for line in lines).encode()

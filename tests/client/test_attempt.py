@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-
 from tests.client.hearing import (
     HELLO,
     HELLO_TEXT,
@@ -20,6 +19,7 @@ from tests.client.hearing import (
     size_of,
 )
 from tests.transport.serving import RawServer, silence
+
 from turnwire import (
     ApiError,
     ConnectError,

@@ -6,8 +6,8 @@ from typing import NamedTuple, get_args
 
 import msgspec
 import pytest
-
 from tests.client.hearing import HELLO, HELLO_ITEM, HELLO_TEXT, Heard, chunk, hear, hello_events, session_with, size_of
+
 from turnwire import (
     ApiError,
     ContextWindowExceeded,

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
-
 from tests.client.hearing import (
     HELLO,
     chunk,
@@ -19,6 +18,7 @@ from tests.client.hearing import (
     size_of,
 )
 from tests.transport.serving import CHUNKED_HEAD, RawServer, chunked, saying, silence
+
 from turnwire import (
     Completed,
     ModelClient,

@@ -7,9 +7,9 @@ import socket
 from typing import Any
 
 import pytest
-
 from tests.client.hearing import HELLO, hear, impatient
 from tests.transport.serving import RawServer, saying, silence
+
 from turnwire import (
     ApiError,
     ConfigurationError,

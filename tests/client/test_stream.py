@@ -7,7 +7,6 @@ import asyncio
 import msgspec
 import pytest
 from msgspec.structs import replace
-
 from tests.client.hearing import (
     HELLO,
     HELLO_ITEM,
@@ -20,6 +19,7 @@ from tests.client.hearing import (
     size_of,
 )
 from tests.transport.serving import CHUNKED_HEAD, RawServer, chunked, saying
+
 from turnwire import (
     Completed,
     ContextWindowExceeded,

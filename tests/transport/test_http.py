@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import pytest
-
 from tests.transport.sending import body_of, failure_of, request
 from tests.transport.serving import HEAD, WHOLE, RawServer, chunked, saying
+
 from turnwire.errors import (
     ApiError,
     ConfigurationError,

@@ -32,6 +32,7 @@ from turnwire.errors import (
 __all__ = ["HttpRequest", "HttpResponse", "HttpTransport"]
 
 _MAX_HEAD = 64 * 1024
+_MAX_READ = 64 * 1024
 
 
 class HttpRequest(Struct, frozen=True):
@@ -102,6 +103,7 @@ class HttpTransport:
     """
 
     def __init__(self, *, open_timeout: float, ca_file: Path | None = None) -> None:
+        self._proxies = getproxies()  # once, for it goes through the whole environment
         connector = aiohttp.TCPConnector(limit=0, ssl=_tls(ca_file))
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
@@ -135,7 +137,7 @@ class HttpTransport:
         where = request.url.partition("?")[0]
         if self._session.closed:
             raise ConfigurationError(f"the request to {where} can't be sent: the client is closed")
-        proxy = _proxy(request.url)
+        proxy = _proxy(request.url, self._proxies)
         while True:
             connection = _ConnectionUse()
             try:
@@ -152,6 +154,7 @@ class HttpTransport:
                 if connection.kept and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
                     continue
                 raise _mapped(error, where) from None
+            _bound_reads(response)
             return HttpResponse(response, where)
 
     async def close(self) -> None:
@@ -171,18 +174,29 @@ async def _note_reuse(
     context.trace_request_ctx.kept = True
 
 
-def _proxy(url: str) -> str | None:
+def _proxy(url: str, proxies: Mapping[str, str]) -> str | None:
     """The proxy that the environment names for this address, None where it is to be reached directly.
 
     aiohttp would find it too, but with ``trust_env`` it also takes keys from a netrc file, in place of the provider's.
     """
     address = urlsplit(url)
-    proxy = getproxies().get(address.scheme)
+    proxy = proxies.get(address.scheme)
     if proxy is None or proxy_bypass(address.netloc):
         return None
     if not proxy.startswith(("http://", "https://")):
         raise ConfigurationError(f"{address.scheme}_proxy in the environment does not begin with http:// or https://")
     return proxy
+
+
+def _bound_reads(response: aiohttp.ClientResponse) -> None:
+    """Has the standard library's event loop read 64 KiB at a time.
+
+    It offers 256 KiB to each `recv`, which malloc on Linux maps anew and gives back every time: for a small read that
+    costs as much as all else that happens to it. Other event loops, and TLS, have no such number.
+    """
+    transport = None if response.connection is None else response.connection.transport
+    if transport is not None and hasattr(transport, "max_size"):
+        transport.max_size = _MAX_READ
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:

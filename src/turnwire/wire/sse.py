@@ -50,7 +50,19 @@ class SseDecoder:
     An event that takes more than ``max_event_size`` bytes is a `ProtocolError`, behind the events before it.
     """
 
-    __slots__ = ("_at_start", "_clear", "_data", "_event", "_held", "_id", "_max", "_retry", "_skip_lf", "_tail")
+    __slots__ = (
+        "_at_start",
+        "_clear",
+        "_data",
+        "_event",
+        "_held",
+        "_id",
+        "_max",
+        "_retry",
+        "_skip_lf",
+        "_tail",
+        "fresh",
+    )
 
     def __init__(self, max_event_size: int = MAX_EVENT_SIZE) -> None:
         self._max = max_event_size
@@ -63,14 +75,11 @@ class SseDecoder:
         self._event = b""
         self._id = b""
         self._retry: int | None = None
+        self.fresh = True
+        """Nothing is held, so that the next byte begins an event."""
 
     def __repr__(self) -> str:
         return f"<SseDecoder holding {self._held + len(self._tail)} of at most {self._max} bytes>"
-
-    @property
-    def fresh(self) -> bool:
-        """Nothing is held, so that the next byte begins an event."""
-        return self._clear and not self._tail
 
     def take(self, data: bytes) -> bytes | None:
         """For a fast path: all bytes from an event's beginning on, once an event may be whole; b"" until then.
@@ -85,16 +94,19 @@ class SseDecoder:
         if not whole and _CR not in data and len(tail) + len(data) <= self._max:
             # Joining only where an event can end keeps many small pieces of a large one linear.
             tail += data
+            self.fresh = not tail
             return b""
         if tail:
             data = bytes(tail) + data
             tail.clear()
+            self.fresh = True
         return data
 
     def keep(self, rest: bytes) -> None:
         """Gives back the end of what `take` gave: the beginning of an event that is not whole."""
         self._at_start = False
         self._tail += rest
+        self.fresh = not rest
 
     def plain_payloads(self, block: bytes) -> list[bytes] | None:
         """The payloads of a block's whole events, where each is one ``data: `` line; the rest is kept.
@@ -151,6 +163,7 @@ class SseDecoder:
 
     def _bounded(self, events: list[ServerSentEvent]) -> Iterable[ServerSentEvent]:
         self._clear = not (self._data or self._event or self._retry is not None or self._skip_lf)
+        self.fresh = self._clear and not self._tail
         held = self._held + len(self._tail)
         if self._at_start and self._tail.startswith(_BOM):
             held -= len(_BOM)  # a cut has left it there: it is no part of the event

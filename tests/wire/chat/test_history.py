@@ -4,7 +4,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.encoding import (
     NO_OUTPUT,
     PIXEL,
@@ -21,6 +20,7 @@ from tests.encoding import (
     thought,
     user,
 )
+
 from turnwire.errors import ApiError, InvalidPrompt
 from turnwire.item import (
     Compaction,

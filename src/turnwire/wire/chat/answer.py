@@ -35,7 +35,7 @@ from turnwire.item import Message, OutputText, Reasoning, ReasoningText, Refusal
 from turnwire.wire.answer_decoder import Ending
 from turnwire.wire.chat.chunk import Choice, Chunk, Delta
 from turnwire.wire.chat.dialect import ReasoningName
-from turnwire.wire.chat.frame import TextName
+from turnwire.wire.chat.plain import PlainName, TextName
 from turnwire.wire.chat.tool_call import GrowingCalls
 from turnwire.wire.failure import failure_from_object
 
@@ -105,8 +105,8 @@ class GrowingAnswer:
         done = "".join(item_text(item) for item in self._items)
         return done + "".join(part for part in self._message or () if isinstance(part, str))
 
-    def take(self, chunk: Chunk, events: list[ResponseEvent]) -> TextName | None:
-        """Takes a chunk; gives the name of its text where it brought one text and nothing else.
+    def take(self, chunk: Chunk, events: list[ResponseEvent]) -> PlainName | None:
+        """Takes a chunk; gives the name of what it brought where the next one may bring more of that and nothing else.
 
         Raises the typed error of an ``error`` object, and `ContextWindowExceeded` for ``length`` without a bound.
         """
@@ -123,30 +123,38 @@ class GrowingAnswer:
         choices = chunk.choices
         if not choices:
             return None
-        name: TextName | None = None
+        name: PlainName | None = None
         for choice in choices:
             name = self._take_choice(choice, events)
-        return name if plain and len(choices) == 1 else None
+        # Plain chunks are not asked for their id.
+        return name if plain and len(choices) == 1 and self._response_id else None
 
-    def add_text(self, name: TextName, text: str) -> list[ResponseEvent]:
-        """`add_texts` for the most frequent case, a read that brought one text."""
-        if name == "content":
-            if self._message is not None:
-                self._message.append(text)
-                return [OutputTextDelta(text)]
-        elif self._reasoning is not None:
-            self._reasoning.append(text)
-            return [ReasoningContentDelta(text, len(self._reasoning) - 1)]
-        events: list[ResponseEvent] = []
-        self.add_texts(name, [text], events)
-        return events
+    def add_one(self, name: PlainName, value: Any, events: list[ResponseEvent]) -> None:
+        """`add` for the most frequent case, a read that brought one plain chunk."""
+        if name == "content" and value:
+            (self._message or self._open_message(events)).append(value)
+            events.append(OutputTextDelta(value))
+        elif name == "tool_calls":
+            self._calls.extend(0, value[0], events)
+        elif value:
+            reasoning = self._reasoning or self._open_reasoning(events)
+            events.append(ReasoningContentDelta(value, len(reasoning)))
+            reasoning.append(value)
+
+    def add(self, name: PlainName, values: list[Any], events: list[ResponseEvent]) -> None:
+        """Adds what plain chunks of one name brought."""
+        if name == "tool_calls":
+            for (fragment,) in values:
+                self._calls.extend(0, fragment, events)
+        else:
+            self.add_texts(name, values, events)
 
     def add_texts(self, name: TextName, texts: list[str], events: list[ResponseEvent]) -> None:
         """Adds deltas to the open message or reasoning; an empty text opens nothing and says nothing."""
         if "" in texts:
             texts = [text for text in texts if text]
-            if not texts:
-                return
+        if not texts:
+            return
         if name == "content":
             self._open_message(events).extend(texts)
             events.extend([OutputTextDelta(text) for text in texts])
@@ -171,10 +179,10 @@ class GrowingAnswer:
         usage = None if self._usage is None else _token_usage(self._usage, self._timings)
         events.append(Completed(self._response_id, usage, reason, incomplete))
 
-    def _take_choice(self, choice: Choice, events: list[ResponseEvent]) -> TextName | None:
+    def _take_choice(self, choice: Choice, events: list[ResponseEvent]) -> PlainName | None:
         index = choice.index if type(choice.index) is int else 0
         delta, reason = choice.delta, choice.finish_reason
-        name = None
+        name: PlainName | None = None
         if delta is not None:
             self._started.add(index)
             name = self._take_delta(delta, index, events)
@@ -187,9 +195,9 @@ class GrowingAnswer:
                 self._started.add(index)
                 self._finished.add(index)
                 self._finish(reason, events)
-        return name
+        return name if index == 0 else None
 
-    def _take_delta(self, delta: Delta, choice: int, events: list[ResponseEvent]) -> TextName | None:
+    def _take_delta(self, delta: Delta, choice: int, events: list[ResponseEvent]) -> PlainName | None:
         """Takes what a choice gained, in the reference's order: reasoning, content, calls."""
         content = delta.content
         if (
@@ -206,7 +214,7 @@ class GrowingAnswer:
             (self._message or self._open_message(events)).append(content)
             events.append(OutputTextDelta(content))
             return "content"
-        name = self._take_reasoning(delta, events)
+        name: PlainName | None = self._take_reasoning(delta, events)
         if content:
             name = None
             self._take_content(content, events)
@@ -215,7 +223,7 @@ class GrowingAnswer:
             if isinstance(delta.refusal, str):
                 self._open_message(events).append(Refusal(delta.refusal))
         if delta.tool_calls:
-            name = None
+            name = None if name or content else "tool_calls"
             self._calls.take(choice, delta.tool_calls, events)
         if delta.function_call and not delta.tool_calls:  # llama-cpp-python tells a call under both names
             name = None

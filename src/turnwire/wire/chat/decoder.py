@@ -1,6 +1,6 @@
 """Chat Completions streams, bytes to events.
 
-This file reads: bytes to chunks, by the stream's frame where it has one, whatever else they hold skipped and counted.
+This file reads: bytes to chunks, plain ones at a glance, whatever else they hold skipped and counted.
 What the chunks mean is in `turnwire.wire.chat.answer`. The rules are the reference's but for what docs/dialects.md
 lists at its end, where the habits of real servers stand as well.
 """
@@ -8,7 +8,7 @@ lists at its end, where the habits of real servers stand as well.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -19,17 +19,14 @@ from turnwire.wire.answer_decoder import Ending
 from turnwire.wire.chat.answer import GrowingAnswer
 from turnwire.wire.chat.chunk import chunk_decoder, lenient_chunk
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
-from turnwire.wire.chat.frame import TextFrame, learn_frame
+from turnwire.wire.chat.plain import PlainName, plain_decoders
 from turnwire.wire.sse import MAX_EVENT_SIZE, SseDecoder, then_raise
 
 __all__ = ["ChatDecoder", "decode_completion"]
 
 _log = logging.getLogger("turnwire.wire.chat")
 
-_MAX_LESSONS = 16
-"""Chunks of a stream that may be tried for its frame: servers whose chunks all differ have none."""
-_MAX_MISSES = 8
-"""Reads in a row that a frame may fail to fit before it is given up."""
+_NO_CHUNK = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ChatDecoder:
@@ -60,9 +57,7 @@ class ChatDecoder:
         self._refuses_bare_end = refuse_bare_end and dialect.bare_end == "cut"
         self._max_event_size = max_event_size
         self._sse = SseDecoder(max_event_size)
-        self._frame: TextFrame | None = None
-        self._lessons = _MAX_LESSONS
-        self._misses = 0
+        self._plain: PlainName | None = None  # what the last chunk brought, where the next may bring more of it
         self._over = False
         self._answer = GrowingAnswer(
             bounded=max_output_tokens_set,
@@ -121,10 +116,20 @@ class ChatDecoder:
         """The events that these bytes complete, in order."""
         if self._over:
             return ()
-        frame = self._frame
-        if frame is not None and self._sse.fresh and len(data) <= self._max_event_size and (text := frame.text(data)):
-            return self._answer.add_text(frame.name, text)
         events: list[ResponseEvent] = []
+        plain = self._plain
+        if plain is not None and self._sse.fresh and len(data) <= self._max_event_size:
+            # By far the most frequent case: the read is one event that brings more of what the last one did.
+            payload = data[6:-2]
+            if 10 not in payload and 13 not in payload and data[:6] == b"data: " and data[-2:] == b"\n\n":
+                try:
+                    value = plain_decoders[plain](payload).choices[0].delta.value
+                except _NO_CHUNK:
+                    pass
+                else:
+                    self.parsed += 1
+                    self._answer.add_one(plain, value, events)
+                    return events
         try:
             self._read(data, events)
         except ApiError as error:
@@ -150,7 +155,7 @@ class ChatDecoder:
         self._over = True
         try:
             chunk = lenient_chunk(msgspec.json.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _NO_CHUNK:
             chunk = None
         if chunk is None or not (chunk.choices or chunk.error):
             return then_raise((), StreamError("the server sent neither a stream nor a chat.completion object"))
@@ -167,46 +172,42 @@ class ChatDecoder:
     def _read(self, data: bytes, events: list[ResponseEvent]) -> None:
         sse = self._sse
         block = data if sse.fresh else sse.take(data)
-        while block:
-            frame = self._frame
-            if frame is not None and len(block) <= self._max_event_size:
-                framed = frame.texts(block)
-                if framed is not None:
-                    self._misses = 0
-                    self.parsed += 1
-                    texts, block = framed
-                    self._answer.add_texts(frame.name, texts, events)
-                    continue
-                self._misses += 1
-                if self._misses == _MAX_MISSES:
-                    self._frame = None
-            # While a frame may be learnt, events are taken one by one, so that what is behind can be read by it.
-            end = block.find(b"\n\n") + 2 if self._lessons else 0
-            payloads = sse.plain_payloads(block[:end] if end > 1 else block)
-            if payloads is None:
-                return self._read_events(block, events)
-            block = block[end:] if end > 1 else b""
+        if block == b"":
+            return
+        payloads = None if block is None else sse.plain_payloads(block)
+        if payloads is None:
+            self._read_events(data if block is None else block, events)
+            return
+        rest = iter(payloads)
+        while not self._over and (payload := self._take_plain(rest, events)) is not None:
+            self._take_payload(payload, events)
+
+    def _take_plain(self, payloads: Iterator[bytes], events: list[ResponseEvent]) -> bytes | None:
+        """Takes chunks as long as they bring more of what the last one did; gives the first that does not."""
+        plain = self._plain
+        if plain is None:
+            return next(payloads, None)
+        decode = plain_decoders[plain]
+        values = []
+        payload = None
+        try:
             for payload in payloads:
-                self._take_payload(payload, events)
-                if self._over:
-                    return None
-        if block is None:
-            self._read_events(data, events)
-        return None
+                values.append(decode(payload).choices[0].delta.value)  # noqa: PERF401 - those before an error count
+            payload = None
+        except _NO_CHUNK:
+            pass
+        self.parsed += len(values)
+        self._answer.add(plain, values, events)
+        return payload
 
     def _take_payload(self, payload: bytes, events: list[ResponseEvent]) -> None:
         try:
             chunk = chunk_decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _NO_CHUNK:
             self._take_data(payload.decode("utf-8", "replace"), events)
-            return
-        self.parsed += 1
-        name = self._answer.take(chunk, events)
-        if self._lessons:
-            self._lessons -= 1
-            if name is not None:
-                self._misses = 0
-                self._frame = learn_frame(payload, chunk, name)
+        else:
+            self.parsed += 1
+            self._plain = self._answer.take(chunk, events)
 
     def _read_events(self, data: bytes, events: list[ResponseEvent]) -> None:
         for event in self._sse.feed(data):

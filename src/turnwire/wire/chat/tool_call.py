@@ -9,6 +9,7 @@ import msgspec
 
 from turnwire.event import OutputItemAdded, OutputItemDone, ResponseEvent, ToolCallArgumentsDelta
 from turnwire.item import FunctionCall
+from turnwire.wire.chat.plain import Fragment
 
 __all__ = ["GrowingCalls"]
 
@@ -67,6 +68,16 @@ class GrowingCalls:
         """Takes a delta's ``function_call``, of servers from before calls had ids: there is one at most."""
         if isinstance(function, dict):
             self._take(choice, {"index": 0, "function": function}, events)
+
+    def extend(self, choice: object, fragment: Fragment, events: list[ResponseEvent]) -> None:
+        """Takes a plain fragment: `take` for the most frequent case."""
+        slot = self._by_index.get((choice, fragment.index))
+        if slot is None or slot.released or self._watch:
+            self._take(choice, msgspec.to_builtins(fragment), events)
+            return
+        self._last = slot
+        if fragment.function.arguments:
+            slot.arguments.append(fragment.function.arguments)
 
     def release(self) -> Iterator[ResponseEvent]:
         """All open calls, in the order in which they appeared; those without a name are dropped."""
