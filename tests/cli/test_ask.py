@@ -9,8 +9,8 @@ import signal
 
 import msgspec
 import pytest
-from tests.cli.command import Command, Run
 
+from tests.cli.command import Command, Run
 from turnwire.event import (
     Completed,
     OutputItemAdded,

@@ -5,8 +5,8 @@ import signal
 from asyncio.subprocess import Process
 
 from msgspec import Struct
-from tests.cli.command import Command
 
+from tests.cli.command import Command
 from turnwire.cli.demo_rules import HOTEL, MARINA
 
 ROW = re.compile(

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from tests.cli.command import Command, Run
 
+from tests.cli.command import Command, Run
 from turnwire.cli.console import duration, percent, usage_words, visible
 from turnwire.event import TokenUsage
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.cli.command import Command, Run
 from tests.cli.test_ask import decoded
-
 from turnwire.event import Completed, OutputItemAdded, OutputItemDone, OutputTextDelta, TokenUsage
 from turnwire.item import FunctionCall, Message, OutputText
 from turnwire.wire.chat import ChatDialect, ChatEncoder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -12,6 +13,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     sleep = asyncio.sleep
 
     async def note(delay: float, result: object = None) -> None:
+        if not sys._getframe(1).f_globals["__name__"].startswith("turnwire."):
+            await sleep(delay)  # the websockets library's own, between two pings
+            return
         if delay:
             wanted.append(delay)
         await sleep(0)

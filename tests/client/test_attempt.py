@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+
 from tests.client.hearing import (
     HELLO,
     HELLO_TEXT,
@@ -19,7 +20,6 @@ from tests.client.hearing import (
     size_of,
 )
 from tests.transport.serving import RawServer, silence
-
 from turnwire import (
     ApiError,
     ConnectError,

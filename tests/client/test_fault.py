@@ -6,8 +6,8 @@ from typing import NamedTuple, get_args
 
 import msgspec
 import pytest
-from tests.client.hearing import HELLO, HELLO_ITEM, HELLO_TEXT, Heard, chunk, hear, hello_events, session_with, size_of
 
+from tests.client.hearing import HELLO, HELLO_ITEM, HELLO_TEXT, Heard, chunk, hear, hello_events, session_with, size_of
 from turnwire import (
     ApiError,
     ContextWindowExceeded,
@@ -28,11 +28,14 @@ from turnwire import (
 )
 from turnwire.item import Message, ResponseItem
 from turnwire.testing import (
+    Close,
     Comments,
+    ConnectionLimit,
     CutCleanly,
     DropBeforeHead,
     EmptyBody,
     ErrorEvent,
+    Failed,
     Fault,
     Garbage,
     HangAfterFinish,
@@ -170,6 +173,7 @@ async def test_a_fault_that_takes_nothing_away_changes_no_event(fault: Fault) ->
 
 def test_the_tables_know_every_fault() -> None:
     tested = {type(fault) for fault, _ in FAILURES} | {type(fault) for fault in HARMLESS}
+    tested |= {Close, ConnectionLimit, Failed}  # which Chat Completions don't have
     kinds = {kind for alternative in get_args(Fault) for kind in (get_args(alternative) or (alternative,))}
     assert tested == kinds
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.client.hearing import hear
 
+from tests.client.hearing import hear
 from turnwire import (
     Completed,
     ContextWindowExceeded,

@@ -31,7 +31,7 @@ URL = "http://127.0.0.1:8080/v1"
             {"base_url": "http://user:secret@host/v1"},
             "base_url must hold no user or password: put a key into api_key",
         ),
-        ({"wire_api": "grpc"}, "wire_api 'grpc' is not known; known is 'chat'"),
+        ({"wire_api": "grpc"}, "wire_api 'grpc' is not known; known are 'chat' and 'responses'"),
         ({"idle_timeout": 0}, "idle_timeout must be more than 0, not 0"),
         ({"idle_timeout": float("nan")}, "idle_timeout must be more than 0, not nan"),
         ({"open_timeout": -1.0}, "open_timeout must be more than 0, not -1.0"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+
 from tests.client.hearing import HELLO, hear, impatient, size_of
 from tests.client.test_fault import FAILURES
-
 from turnwire import ApiError, InputText, Message, ModelClient, Prompt, Provider, TurnState, run_turn
 from turnwire.client import TURN_STATE_HEADER
 from turnwire.telemetry import RequestRecord, SsePollRecord

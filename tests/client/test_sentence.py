@@ -7,9 +7,9 @@ import socket
 from typing import Any
 
 import pytest
+
 from tests.client.hearing import HELLO, hear, impatient
 from tests.transport.serving import RawServer, saying, silence
-
 from turnwire import (
     ApiError,
     ConfigurationError,
@@ -49,8 +49,9 @@ async def test_a_path_that_the_server_does_not_have() -> None:
         error = await failure(where)
     assert told(error) == (
         HttpStatusError,
-        f"{where}/chat/completions answered 404: POST /chat/completions is not served, only POST /v1/chat/completions "
-        "and GET /v1/models are (check the base_url and the model's name)",
+        f"{where}/chat/completions answered 404: POST /chat/completions is not served; served are "
+        "POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, GET /v1/responses, GET /v1/models "
+        "(check the base_url and the model's name)",
     )
 
 
@@ -121,7 +122,7 @@ async def test_a_refusal_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> N
         writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 100\r\n\r\nyour key")
         await silence(reader, writer)
 
-    monkeypatch.setattr("turnwire.client.session._ERROR_BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr("turnwire.client.requester._ERROR_BODY_TIMEOUT", 0.05)
     async with RawServer(reply) as server:
         where, error = f"{server.url}/chat/completions", await failure(server.url)
     assert told(error) == (HttpStatusError, f"{where} answered 401 (check the api key)")

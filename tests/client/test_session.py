@@ -9,8 +9,8 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.client.hearing import HELLO, hear, hello_events, impatient, session_with
 
+from tests.client.hearing import HELLO, hear, hello_events, impatient, session_with
 from turnwire import FunctionCall, FunctionCallOutput, InputText, Message, ModelClient, Prompt
 from turnwire.client import TURN_STATE_HEADER
 from turnwire.errors import ConfigurationError, InvalidPrompt

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 from msgspec.structs import replace
+
 from tests.client.hearing import (
     HELLO,
     HELLO_ITEM,
@@ -19,7 +20,6 @@ from tests.client.hearing import (
     size_of,
 )
 from tests.transport.serving import CHUNKED_HEAD, RawServer, chunked, saying
-
 from turnwire import (
     Completed,
     ContextWindowExceeded,

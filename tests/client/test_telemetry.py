@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
+
 from tests.client.hearing import HELLO, hear, impatient, size_of
 from tests.transport.serving import HEAD, RawServer, chunked
-
 from turnwire import ModelClient
 from turnwire.telemetry import PollOutcome, SsePollRecord, SseTelemetry
 from turnwire.testing import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.client.hearing import HELLO, HELLO_ITEM, HELLO_TEXT, impatient, session_with, size_of
 
+from tests.client.hearing import HELLO, HELLO_ITEM, HELLO_TEXT, impatient, session_with, size_of
 from turnwire import (
     Completed,
     ConfigurationError,

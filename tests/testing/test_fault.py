@@ -26,7 +26,7 @@ from turnwire.testing import (
     WrongType,
 )
 from turnwire.testing.answer import Answer, Part, split
-from turnwire.testing.fault import inflict
+from turnwire.testing.infliction import inflict
 
 START, ONE, TWO = Part(b"start", "start"), Part(b"one", "delta", 0.5), Part(b"two", "delta", 0.5)
 FINISH, DONE = Part(b"finish", "finish", 0.5), Part(b"done", "done", 0.5)

@@ -62,6 +62,7 @@ START, ONE, TWO = (
     event({"content": "Grüezi"}),
     event({"content": " mitenand"}),
 )
+SERVED = "POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, GET /v1/responses, GET /v1/models"
 FINISH, DONE = event({}, "stop"), b"data: [DONE]\n\n"
 
 
@@ -278,13 +279,15 @@ async def test_requests_are_recorded_as_they_came() -> None:
             await reader.readuntil(LAST)
         body = json.dumps(STREAMED).encode()
         headers = {"host": "model", "x-codex-turn-state": "abc", "content-length": str(len(body))}
-        asked = RecordedRequest(method="POST", path="/v1/chat/completions", headers=headers, body=body, connection=0)
+        asked = RecordedRequest(
+            method="POST", path="/v1/chat/completions", headers=headers, body=body, connection=0, wire="chat"
+        )
         assert server.requests == [
             asked,
             asked,
             RecordedRequest(method="GET", path="/v1/models", query="a=b", connection=1),
         ]
-        assert asked.json == STREAMED
+        assert (asked.json, asked.token) == (STREAMED, "abc")
 
 
 @pytest.mark.parametrize(
@@ -344,14 +347,14 @@ async def test_models_are_listed_and_checked() -> None:
             "POST",
             {},
             404,
-            "POST /v1/chat/completion is not served, only POST /v1/chat/completions and GET /v1/models are",
+            f"POST /v1/chat/completion is not served; served are {SERVED}",
         ),
         (
             "/models",
             "HEAD",
             None,
             404,
-            "HEAD /v1/models is not served, only POST /v1/chat/completions and GET /v1/models are",
+            f"HEAD /v1/models is not served; served are {SERVED}",
         ),
         (
             "/chat/completions",

@@ -7,9 +7,9 @@ import ssl
 from pathlib import Path
 
 import pytest
+
 from tests.transport.sending import body_of, failure_of, request
 from tests.transport.serving import WHOLE, RawServer, saying
-
 from turnwire.errors import (
     ConfigurationError,
     ConnectError,

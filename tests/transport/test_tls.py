@@ -6,9 +6,9 @@ import ssl
 from pathlib import Path
 
 import pytest
+
 from tests.transport.sending import body_of, failure_of
 from tests.transport.serving import WHOLE, RawServer, saying, silence
-
 from turnwire.errors import (
     ConfigurationError,
     ConnectTimeout,

@@ -11,18 +11,28 @@ from rich.text import Text
 from turnwire.cli.console import duration, note, notes, usage_words, visible, write
 from turnwire.event import (
     Completed,
+    Created,
+    ModelsEtag,
     OutputItemAdded,
     OutputItemDone,
     OutputTextDelta,
+    RateLimits,
     ReasoningContentDelta,
     ReasoningSummaryDelta,
+    ReasoningSummaryPartAdded,
     ResponseEvent,
+    ServerModel,
     TokenUsage,
 )
 from turnwire.item import FunctionCall, Message, Refusal, encode_item
 from turnwire.wire.answer_decoder import AnswerDecoder
+from turnwire.wire.chat import ChatDecoder
 
 __all__ = ["AnswerWriter", "JsonWriter", "Pace", "TextWriter", "losses", "refusal", "summary"]
+
+
+_NO_OUTPUT = (Created, RateLimits, ServerModel, ModelsEtag, Completed)
+"""Events that bring nothing of the answer itself."""
 
 
 class AnswerWriter(Protocol):
@@ -67,6 +77,8 @@ class TextWriter:
             case ReasoningContentDelta(delta) | ReasoningSummaryDelta(delta):
                 self._continue("reasoning", delta)
                 notes.print(Text(visible(delta), style="dim italic"), end="")
+            case ReasoningSummaryPartAdded():
+                self._end_line()
             case OutputItemDone(FunctionCall(name, arguments)):
                 self._end_line()
                 notes.print(Text.assemble("call ", (visible(name), "bold"), " ", visible(arguments)))
@@ -104,7 +116,7 @@ class Pace:
 
     def saw(self, event: ResponseEvent) -> None:
         """Notes when an event came."""
-        if not isinstance(event, Completed):
+        if not isinstance(event, _NO_OUTPUT):
             self._last = time.perf_counter()
             if self._first is None:
                 self._first = self._last
@@ -130,11 +142,12 @@ def summary(completed: Completed, pace: Pace) -> str:
 def losses(decoder: AnswerDecoder | None) -> list[str]:
     """What came and could not be given, a sentence each."""
     if decoder is None:
-        return []
+        return []  # no answer began
     sentences = [f"the call of {name} was never released, and was dropped" for name in decoder.dropped_calls]
     if decoder.skipped:
         events = "1 event" if decoder.skipped == 1 else f"{decoder.skipped} events"
-        sentences.append(f"{events} held no JSON, and went unread")
+        why = "held no JSON" if isinstance(decoder, ChatDecoder) else "of no known type"
+        sentences.append(f"{events} {why}, and went unread")
     return sentences
 
 

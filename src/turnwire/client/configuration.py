@@ -37,7 +37,9 @@ class _ProviderTable(Struct, forbid_unknown_fields=True):
 
     preset: str | UnsetType = UNSET
     base_url: str | UnsetType = UNSET
-    wire_api: Literal["chat"] | UnsetType = UNSET
+    wire_api: Literal["chat", "responses"] | UnsetType = UNSET
+    websocket: bool | Literal["auto"] | UnsetType = UNSET
+    store: bool | UnsetType = UNSET
     api_key_env: str | UnsetType = UNSET
     api_key_header: str | UnsetType = UNSET
     headers: dict[str, str] | UnsetType = UNSET

@@ -8,8 +8,10 @@ from typing import Self
 
 from turnwire.client.provider import Provider
 from turnwire.client.session import ModelClientSession
+from turnwire.client.socket import SocketPool
+from turnwire.client.stream import ResponseStream
 from turnwire.errors import ConfigurationError
-from turnwire.telemetry import RequestTelemetry, SseTelemetry
+from turnwire.telemetry import RequestTelemetry, SseTelemetry, StreamTelemetry, WebsocketTelemetry
 from turnwire.transport.http import HttpTransport
 from turnwire.wire.chat import ReasoningName
 
@@ -30,13 +32,18 @@ class ModelClient:
         model: str | None = None,
         request_telemetry: RequestTelemetry | None = None,
         sse_telemetry: SseTelemetry | None = None,
+        websocket_telemetry: WebsocketTelemetry | None = None,
+        stream_telemetry: StreamTelemetry | None = None,
     ) -> None:
         self.provider = Provider.preset(provider) if isinstance(provider, str) else provider
         self._model = model
         self._request_telemetry = request_telemetry
         self._sse_telemetry = sse_telemetry
+        self._websocket_telemetry = websocket_telemetry
+        self._stream_telemetry = stream_telemetry
+        self._sockets = SocketPool()
         self._transport: HttpTransport | None = None
-        self._sessions: weakref.WeakSet[ModelClientSession] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[ResponseStream] = weakref.WeakSet()
         # How a server calls its reasoning shows in its answers and is needed in later requests.
         self._reasoning_names: dict[str, ReasoningName] = {}
 
@@ -44,14 +51,16 @@ class ModelClient:
         return f"<ModelClient of {self.provider.name}, {'open' if self._transport else 'closed'}>"
 
     async def __aenter__(self) -> Self:
+        self._sockets = SocketPool()
         self._transport = HttpTransport(open_timeout=self.provider.open_timeout, ca_file=self.provider.ca_file)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for session in tuple(self._sessions):
-            session.close()
+        for stream in tuple(self._streams):
+            stream.close()
+        self._sockets.close()
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.close()
@@ -60,13 +69,15 @@ class ModelClient:
         """A session for one user turn, with no token yet."""
         if self._transport is None:
             raise ConfigurationError("the client is not open: use it as `async with ModelClient(…) as client:`")
-        session = ModelClientSession(
+        return ModelClientSession(
             self.provider,
             self._transport,
             model=self._model,
             request_telemetry=self._request_telemetry,
             sse_telemetry=self._sse_telemetry,
+            websocket_telemetry=self._websocket_telemetry,
+            stream_telemetry=self._stream_telemetry,
+            sockets=self._sockets,
+            streams=self._streams,
             reasoning_names=self._reasoning_names,
         )
-        self._sessions.add(session)
-        return session

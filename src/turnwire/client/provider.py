@@ -33,7 +33,7 @@ class Provider(Struct, frozen=True):
 
     name: str
     base_url: str
-    wire_api: Literal["chat"] = "chat"
+    wire_api: Literal["chat", "responses"] = "chat"
     api_key: ApiKey | None = None
     api_key_env: str | None = None
     api_key_header: str = "authorization"
@@ -41,6 +41,10 @@ class Provider(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
     dialect: ChatDialect = ChatDialect()
+    websocket: bool | Literal["auto"] = False
+    """Whether Responses go over WebSocket: never, always, or until the server turns out to have none."""
+    store: bool = False
+    """Whether the server shall keep answers where a prompt does not say; Azure's Responses need it."""
     model: str | None = None
     """The model to ask for where nobody names one."""
     idle_timeout: float = 300.0
@@ -70,8 +74,10 @@ class Provider(Struct, frozen=True):
             raise self._refusal("base_url must hold no user or password: put a key into api_key")
         if address.query or address.fragment:
             raise self._refusal("base_url must end before its query; put that into query")
-        if self.wire_api != "chat":
-            raise self._refusal(f"wire_api {self.wire_api!r} is not known; known is 'chat'")
+        if self.wire_api not in ("chat", "responses"):
+            raise self._refusal(f"wire_api {self.wire_api!r} is not known; known are 'chat' and 'responses'")
+        if self.websocket and self.wire_api == "chat":
+            raise self._refusal("Chat Completions has no WebSocket; set wire_api to 'responses' or websocket to false")
         for name in ("idle_timeout", "open_timeout", "max_event_size"):
             if not getattr(self, name) > 0:
                 raise self._refusal(f"{name} must be more than 0, not {getattr(self, name)!r}")

@@ -11,8 +11,10 @@ from msgspec import Struct
 from turnwire.errors import (
     ApiError,
     ConnectError,
+    ConnectionExpired,
     Disconnected,
     HttpStatusError,
+    PreviousResponseNotFound,
     RateLimited,
     RetryableError,
     ServerOverloaded,
@@ -68,6 +70,9 @@ def request_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter:
 
 def stream_delay(policy: RetryPolicy, error: ApiError, attempt: int, *, jitter: float) -> float | None:
     """Seconds until a stream that broke is begun anew, None to give up; arguments as for `request_delay`."""
+    if isinstance(error, PreviousResponseNotFound | ConnectionExpired):
+        # No failure of anybody's: the whole conversation on another connection is what the server asks for.
+        return 0.0 if attempt < max(1, policy.stream_max_retries) else None
     if attempt >= policy.stream_max_retries:
         return None
     match error:

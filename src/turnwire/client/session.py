@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 import weakref
-from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import msgspec
+
+from turnwire.client.chat_asker import ChatAsker
 from turnwire.client.provider import Provider
-from turnwire.client.retry import parse_retry_after, request_delay
+from turnwire.client.requester import Requester
+from turnwire.client.responses_asker import ResponsesAsker
+from turnwire.client.socket import SocketPool
 from turnwire.client.stream import ResponseStream
-from turnwire.client.turn_state import TURN_STATE_HEADER, TurnState
-from turnwire.errors import ApiError, ConfigurationError, ErrorResponse, IdleTimeout
-from turnwire.item import CustomToolCall, FunctionCall
+from turnwire.client.turn_state import TurnState
+from turnwire.client.watch import StreamWatch
+from turnwire.errors import ConfigurationError, ProtocolError
+from turnwire.item import ResponseItem, decode_item
 from turnwire.prompt import Prompt
-from turnwire.telemetry import RequestRecord, RequestTelemetry, SseTelemetry
-from turnwire.transport.http import HttpRequest, HttpResponse, HttpTransport
-from turnwire.wire.chat import ChatDecoder, ReasoningName, encode_request
-from turnwire.wire.failure import failure_from_response
+from turnwire.telemetry import (
+    PollOutcome,
+    RequestTelemetry,
+    SsePollRecord,
+    SseTelemetry,
+    StreamTelemetry,
+    WebsocketTelemetry,
+)
+from turnwire.transport.http import HttpTransport
+from turnwire.wire.chat import ReasoningName
+from turnwire.wire.responses import encode_response_request
 
 __all__ = ["ModelClientSession"]
 
 _log = logging.getLogger("turnwire.client")
 
-_MAX_ERROR_BODY = 16 * 1024
-_ERROR_BODY_TIMEOUT = 5.0
-"""Seconds that a refusal gets to say more than its status."""
-_SECRET_HEADERS = frozenset({"set-cookie", TURN_STATE_HEADER})
-_CHAT = "chat/completions"
-_HEADERS = {
-    "accept": "text/event-stream",
-    "content-type": "application/json",
-    "user-agent": f"turnwire/{version('turnwire')}",
-}
+_COMPACT = "responses/compact"
+_MAX_COMPACTED = 64 * 1024 * 1024
 
 
 class ModelClientSession:
     """One user turn: open one for each, by `ModelClient.new_session`.
 
     ``turn_state`` is the turn's routing token: taken from the first response that hands one out, sent with every later
-    request of this session, and gone with it. As an async context manager it closes the streams that are still open.
+    request of this session, whatever the wire, and gone with it. As an async context manager it closes the streams that
+    are still open.
     """
 
     def __init__(
@@ -55,16 +56,23 @@ class ModelClientSession:
         model: str | None = None,
         request_telemetry: RequestTelemetry | None = None,
         sse_telemetry: SseTelemetry | None = None,
+        websocket_telemetry: WebsocketTelemetry | None = None,
+        stream_telemetry: StreamTelemetry | None = None,
         reasoning_names: dict[str, ReasoningName] | None = None,
+        sockets: SocketPool | None = None,
+        streams: weakref.WeakSet[ResponseStream] | None = None,
     ) -> None:
-        self._provider = provider
-        self._transport = transport
-        self._model = model or provider.model
-        self._request_telemetry = request_telemetry
-        self._sse_telemetry = sse_telemetry
-        self._reasoning_names = {} if reasoning_names is None else reasoning_names
-        self._streams: weakref.WeakSet[ResponseStream] = weakref.WeakSet()
         self.turn_state = TurnState()
+        self._provider = provider
+        self._model = model or provider.model
+        self._requester = Requester(provider, transport, self.turn_state, request_telemetry)
+        self._sse_telemetry = sse_telemetry
+        self._websocket_telemetry = websocket_telemetry
+        self._stream_telemetry = stream_telemetry
+        self._reasoning_names = {} if reasoning_names is None else reasoning_names
+        self._sockets = SocketPool() if sockets is None else sockets
+        self._streams: weakref.WeakSet[ResponseStream] = weakref.WeakSet()
+        self._client_streams = self._streams if streams is None else streams
 
     def __repr__(self) -> str:
         return f"<ModelClientSession with {self._provider.name}, {self.turn_state!r}>"
@@ -91,128 +99,112 @@ class ModelClientSession:
         anew, with a `StreamRestarted` event: run no tool before `Completed` then. Raises `ConfigurationError` where no
         model is named and `InvalidPrompt` where the prompt makes no sense.
         """
-        if isinstance(prompt, str):
-            prompt = Prompt(prompt)
+        prompt = _prompt(prompt)
+        model = self._named(model)
+        telemetry = self._stream_telemetry
+        watch = None if telemetry is None else StreamWatch(telemetry, self._provider, model)
+        asker: ChatAsker | ResponsesAsker
+        if self._provider.wire_api == "chat":
+            asker = ChatAsker(
+                self._provider,
+                self._requester,
+                prompt,
+                model=model,
+                watch_calls=watch_calls,
+                reasoning_names=self._reasoning_names,
+                on_poll=None if self._sse_telemetry is None else self._report,
+                watch=watch,
+            )
+        else:
+            asker = self._responses_asker(prompt, model, watch_calls=watch_calls, watch=watch)
+        for feature in asker.dropped:
+            _log.warning("%s can't be sent to %s and was left out", feature, self._provider.name)
+        return self._streaming(asker, restart=restart, watch=watch)
+
+    async def warm_up(self, prompt: Prompt | str, *, model: str | None = None) -> None:
+        """Has a WebSocket server read a prompt before the turn needs an answer, and answer nothing.
+
+        The connection stays open for the turn, and a token that is handed out belongs to it. Without WebSocket there is
+        nothing to warm up and nothing is sent.
+        """
+        if not self._sockets.wanted(self._provider):
+            return
+        asker = self._responses_asker(_prompt(prompt), self._named(model), watch_calls=False, generate=False)
+        async with self._streaming(asker, restart=False) as stream:
+            async for _ in stream:
+                pass
+
+    async def compact(self, prompt: Prompt | str, *, model: str | None = None) -> tuple[ResponseItem, ...]:
+        """The conversation folded by the server into fewer items, to go on with in place of the prompt's.
+
+        It is part of the turn and goes to the turn's replica. Responses API only; `ConfigurationError` otherwise.
+        """
+        if self._provider.wire_api != "responses":
+            raise ConfigurationError(f"provider {self._provider.name!r} can't compact: that takes the Responses API")
+        request = encode_response_request(_prompt(prompt), model=self._named(model), store=self._provider.store)
+        kept = ("model", "input", "instructions", "tools", "parallel_tool_calls", "reasoning", "text")
+        body = {name: request.fields[name] for name in kept if name in request.fields}
+        response = await self._requester.post(_COMPACT, msgspec.json.encode(body))
+        try:
+            whole = await response.read_at_most(_MAX_COMPACTED)
+        finally:
+            response.close()
+        return _compacted(whole)
+
+    def _streaming(
+        self, asker: ChatAsker | ResponsesAsker, *, restart: bool, watch: StreamWatch | None = None
+    ) -> ResponseStream:
+        stream = ResponseStream(
+            asker.ask, self._provider, restart=restart, dropped=asker.dropped, on_end=asker.ended, watch=watch
+        )
+        self._streams.add(stream)
+        self._client_streams.add(stream)
+        return stream
+
+    def _responses_asker(
+        self,
+        prompt: Prompt,
+        model: str,
+        *,
+        watch_calls: bool,
+        watch: StreamWatch | None = None,
+        generate: bool | None = None,
+    ) -> ResponsesAsker:
+        return ResponsesAsker(
+            self._provider,
+            self._requester,
+            prompt,
+            model=model,
+            watch_calls=watch_calls,
+            turn_state=self.turn_state,
+            sockets=self._sockets,
+            on_poll=None if self._sse_telemetry is None else self._report,
+            telemetry=self._websocket_telemetry,
+            watch=watch,
+            generate=generate,
+        )
+
+    def _report(self, outcome: PollOutcome, duration: float, events: int) -> None:
+        if self._sse_telemetry is not None:
+            self._sse_telemetry.on_sse_poll(SsePollRecord(outcome, duration, events))
+
+    def _named(self, model: str | None) -> str:
         model = model or self._model
         if not model:
             raise ConfigurationError(f"no model is named for provider {self._provider.name!r}: give model=…")
-        provider = self._provider
-        request = encode_request(
-            prompt, model=model, dialect=provider.dialect, reasoning_name=self._reasoning_names.get(model)
-        )
-        for feature in request.dropped:
-            _log.warning("%s can't be sent to %s and was left out", feature, provider.name)
-
-        answers = prompt.extra.get("n")
-        calls = {item.call_id for item in prompt.items if isinstance(item, FunctionCall | CustomToolCall)}
-
-        def new_decoder() -> ChatDecoder:
-            return ChatDecoder(
-                provider.dialect,
-                max_output_tokens_set=_is_bounded(prompt),
-                watch_calls=watch_calls,
-                max_event_size=provider.max_event_size,
-                choices=answers if isinstance(answers, int) else 1,
-                taken_call_ids=calls,
-                refuse_bare_end=True,
-            )
-
-        def remember(decoder: ChatDecoder) -> None:
-            if decoder.reasoning_name is not None:
-                self._reasoning_names[model] = decoder.reasoning_name
-
-        stream = ResponseStream(
-            lambda: self._request(_CHAT, request.body),
-            new_decoder,
-            provider,
-            restart=restart,
-            telemetry=self._sse_telemetry,
-            dropped=request.dropped,
-            on_end=remember,
-        )
-        self._streams.add(stream)
-        return stream
-
-    async def _request(self, path: str, body: bytes) -> HttpResponse:
-        """A response with a success status, after as many attempts as the policy allows."""
-        provider = self._provider
-        url = provider.url(path)
-        time = asyncio.get_running_loop().time
-        attempt = 0
-        while True:
-            started = time()
-            response, error = await self._attempt(url, body)
-            delay = None
-            if error is not None:
-                delay = request_delay(provider.retry_policy, error, attempt, jitter=random.random())  # noqa: S311
-            if self._request_telemetry is not None:
-                self._request_telemetry.on_request(
-                    RequestRecord(
-                        provider=provider.name,
-                        url=url.partition("?")[0],
-                        attempt=attempt,
-                        duration=time() - started,
-                        status=_status(response, error),
-                        error=None if error is None else type(error).__name__,
-                        retry_delay=delay,
-                    )
-                )
-            if response is not None:
-                return response
-            assert error is not None  # noqa: S101 - an attempt gives one or the other
-            if delay is None:
-                raise error
-            _log.info("%s is asked again in %.1f s: %s", provider.name, delay, type(error).__name__)
-            await asyncio.sleep(delay)
-            attempt += 1
-
-    async def _attempt(self, url: str, body: bytes) -> tuple[HttpResponse | None, ApiError | None]:
-        """One try at one request: a success response, or why there is none."""
-        provider = self._provider
-        headers = {**_HEADERS, **await provider.request_headers()}
-        token = self.turn_state.get()
-        if token is not None:
-            headers[TURN_STATE_HEADER] = token
-        try:
-            async with asyncio.timeout(provider.idle_timeout):
-                response = await self._transport.send(HttpRequest(url, headers, body))
-                if 200 <= response.status < 300:
-                    self.turn_state.set(response.headers.get(TURN_STATE_HEADER, ""))
-                    return response, None
-                try:
-                    return None, await _failure(response, where=url.partition("?")[0])
-                finally:
-                    response.close()
-        except ApiError as error:
-            return None, error
-        except TimeoutError:
-            return None, IdleTimeout(
-                f"no response from {provider.name} within idle_timeout, {provider.idle_timeout:g} s"
-            )
+        return model
 
 
-async def _failure(response: HttpResponse, *, where: str) -> ApiError:
-    headers = {name: value for name, value in response.headers.items() if name not in _SECRET_HEADERS}
-    body = b""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
-            body = await response.read_at_most(_MAX_ERROR_BODY)
-    told = ErrorResponse(
-        status=response.status,
-        headers=headers,
-        body=body.decode("utf-8", "replace"),
-        retry_after=parse_retry_after(headers, datetime.now(UTC)),
-    )
-    return failure_from_response(told, where=where)
+def _prompt(prompt: Prompt | str) -> Prompt:
+    return Prompt(prompt) if isinstance(prompt, str) else prompt
 
 
-def _status(response: HttpResponse | None, error: ApiError | None) -> int | None:
-    if response is not None:
-        return response.status
-    return None if error is None or error.response is None else error.response.status
-
-
-def _is_bounded(prompt: Prompt) -> bool:
-    return prompt.max_output_tokens is not None or not prompt.extra.keys().isdisjoint(
-        ("max_tokens", "max_completion_tokens")
-    )
+def _compacted(body: bytes) -> tuple[ResponseItem, ...]:
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        answer = {}
+    output = answer.get("output")
+    if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
+        raise ProtocolError("the server answered a compaction with something other than a list of items")
+    return tuple(decode_item(item) for item in output)

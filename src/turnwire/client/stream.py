@@ -11,28 +11,66 @@ import asyncio
 import logging
 import random
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeAlias
+
+from msgspec import Struct
 
 from turnwire.client.provider import Provider
 from turnwire.client.retry import stream_delay
+from turnwire.client.watch import StreamWatch
 from turnwire.errors import ApiError, Disconnected, IdleTimeout, ProtocolError, StreamError
-from turnwire.event import ResponseEvent, StreamRestarted
+from turnwire.event import Completed, Created, ModelsEtag, RateLimits, ResponseEvent, ServerModel, StreamRestarted
 from turnwire.item import ResponseItem
-from turnwire.telemetry import PollOutcome, SsePollRecord, SseTelemetry
-from turnwire.transport.http import HttpResponse
-from turnwire.wire.chat import ChatDecoder
+from turnwire.telemetry import PollOutcome
+from turnwire.wire.answer_decoder import AnswerDecoder, Ending
 
-__all__ = ["ResponseStream"]
+__all__ = ["AnswerBody", "Asked", "ResponseStream"]
 
 _log = logging.getLogger("turnwire.client")
 
-_DRAIN_TIMEOUT = 0.05
-"""Seconds that an answer which is complete gets to end its body, so that the connection can be used again."""
 _CLOSED = "the stream was closed while somebody read it"
 _MAX_WHOLE_BODY = 64 * 1024 * 1024
 """Bytes of an answer that came whole instead of streamed."""
+
+
+OnPoll: TypeAlias = Callable[[PollOutcome, float, int], None]
+
+_PRELUDE = (Created, RateLimits, ServerModel, ModelsEtag)
+"""Events that give nothing of the answer: they may come again without harm."""
+
+
+class AnswerBody(Protocol):
+    """What an answer is read from: an HTTP response, or a WebSocket for as long as it carries this answer."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers it came with, names in lower case."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type, empty where there is none."""
+
+    async def read(self) -> bytes:
+        """The next bytes, for the decoder to take as they are; b"" at the proper end."""
+
+    async def finish(self) -> None:
+        """The answer is complete: makes the connection ready for another, or closes it."""
+
+    def close(self) -> None:
+        """Closes the connection at once; does nothing after `finish`."""
+
+
+class Asked(Struct, frozen=True):
+    """A request that was accepted: where its answer comes from, what reads it, and what is known already."""
+
+    body: AnswerBody
+    decoder: AnswerDecoder
+    events: Sequence[ResponseEvent] = ()
+    """What the response's head says."""
+    on_poll: OnPoll | None = None
+    """Is told of every wait: what it brought, how many seconds it took, how many events came of it."""
 
 
 class ResponseStream:
@@ -49,25 +87,26 @@ class ResponseStream:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[HttpResponse]],
-        new_decoder: Callable[[], ChatDecoder],
+        ask: Callable[[], Awaitable[Asked]],
         provider: Provider,
         *,
         restart: bool = False,
-        telemetry: SseTelemetry | None = None,
         dropped: tuple[str, ...] = (),
-        on_end: Callable[[ChatDecoder], None] | None = None,
+        on_end: Callable[[AnswerDecoder], None] | None = None,
+        watch: StreamWatch | None = None,
     ) -> None:
-        self._connect = connect
-        self._new_decoder = new_decoder
+        self._ask = ask
         self._provider = provider
         self._restart = restart
-        self._telemetry = telemetry
         self._on_end = on_end
-        self._decoder = new_decoder()
-        self._response: HttpResponse | None = None
+        self._watch = watch
+        self._on_poll: OnPoll | None = None
+        self._body: AnswerBody | None = None
+        self._decoder: AnswerDecoder | None = None
+        self._events: Sequence[ResponseEvent] = ()
         self._batch: Iterator[ResponseEvent] = iter(())
         self._failure: ApiError | None = None
+        self._error: BaseException | None = None
         self._attempt = 0
         self._over = False
         # The wait for the next event: when it becomes too long, and the timer that looks. One timer serves all waits.
@@ -87,31 +126,32 @@ class ResponseStream:
         # Whoever drops a stream without leaving it leaves no timer and no connection behind.
         if self._timer is not None:
             self._timer.cancel()
-        if self._response is not None:
-            self._response.close()
+        if self._body is not None:
+            self._body.close()
+        self._tell()
 
     def __repr__(self) -> str:
-        state = "over" if self._over else "open" if self._response else "not begun"
+        state = "over" if self._over else "open" if self._body else "not begun"
         return f"<ResponseStream {state} from {self._provider.name}, committed={self.committed}>"
 
     @property
     def items(self) -> tuple[ResponseItem, ...]:
         """The output items that are whole."""
-        return self._decoder.items
+        return () if self._decoder is None else self._decoder.items
 
     @property
     def text(self) -> str:
         """The answer's text as far as it came."""
-        return self._decoder.text
+        return "" if self._decoder is None else self._decoder.text
 
     @property
-    def decoder(self) -> ChatDecoder:
-        """What reads this answer, for whoever wants to know what it skipped or dropped."""
+    def decoder(self) -> AnswerDecoder | None:
+        """What reads this answer, for whoever wants to know what it skipped; None before the request was accepted."""
         return self._decoder
 
     async def __aenter__(self) -> Self:
         try:
-            while self._response is None and not self._over:
+            while self._body is None and not self._over:
                 if self._failure is not None:
                     await self._recover(self._failure)
                 self._hand_over(await self._more())
@@ -138,20 +178,15 @@ class ResponseStream:
 
     async def aclose(self) -> None:
         """Ends the stream. A complete answer's connection is kept for the next request, any other is closed."""
-        response = self._response
         try:
-            if response is not None and self._decoder.over and self._failure is None and not response.ended:
-                async with asyncio.timeout(_DRAIN_TIMEOUT):
-                    while await response.read():
-                        pass
-        except (TimeoutError, Disconnected):
-            pass  # a server that does not end its answer loses the connection, nothing else
+            if self._body is not None and self._complete:
+                await self._body.finish()
         finally:
             self.close()
 
     def close(self) -> None:
         """Ends the stream at once, without waiting for anything; the server sees the connection go."""
-        if not self._over and self._on_end is not None:
+        if not self._over and self._on_end is not None and self._decoder is not None:
             self._on_end(self._decoder)
         self._over = True
         self._batch = iter(())
@@ -159,9 +194,24 @@ class ResponseStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        self._drop_body()
+        self._tell()
+
+    @property
+    def _complete(self) -> bool:
+        return self._failure is None and self._decoder is not None and self._decoder.over
+
+    def _tell(self) -> None:
+        """Has the stream told to whoever watches it, once."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            last = self._events[-1] if self._events else None
+            watch.over(last if isinstance(last, Completed) else None, self._error, committed=self.committed)
+
+    def _drop_body(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     async def _fill(self) -> bool:
         """Reads until there are events to hand over; whether there are any."""
@@ -171,7 +221,7 @@ class ResponseStream:
                     await self._recover(self._failure)
                     if self.committed:
                         return True
-                elif self._decoder.over:
+                elif self._complete:
                     await self.aclose()
                 elif self._hand_over(await self._more()):
                     return True
@@ -183,7 +233,11 @@ class ResponseStream:
     def _hand_over(self, events: list[ResponseEvent]) -> bool:
         if not events:
             return False
-        self.committed = True
+        if not self.committed:
+            self.committed = not all(isinstance(event, _PRELUDE) for event in events)
+            if self.committed and self._watch is not None:
+                self._watch.output_began()
+        self._events = events
         self._batch = iter(events)
         return True
 
@@ -191,6 +245,8 @@ class ResponseStream:
         """Cancelled, or failed for good: nothing of this stream stays behind, and nothing that came is lost."""
         if isinstance(error, ApiError):
             error.committed, error.items, error.text = self.committed, self.items, self.text
+        if isinstance(error, Exception):  # whoever is cancelled leaves
+            self._error = error
         self.close()
 
     async def _recover(self, error: ApiError) -> None:
@@ -200,16 +256,16 @@ class ResponseStream:
             delay = stream_delay(self._provider.retry_policy, error, self._attempt, jitter=random.random())  # noqa: S311
         if delay is None:
             raise error
+        if self._watch is not None:
+            self._watch.retried("stream", error, delay)
         _log.info("the stream from %s begins anew in %.1f s: %s", self._provider.name, delay, type(error).__name__)
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        self._drop_body()
         self._failure = None
         self._deadline = self._grace_deadline = None
         self._expired = False
         self._attempt += 1
         await asyncio.sleep(delay)
-        self._decoder = self._new_decoder()
+        self._decoder = None
         if self.committed:
             self._batch = iter([StreamRestarted(self._attempt, str(error))])
 
@@ -217,7 +273,10 @@ class ResponseStream:
         """The events of the next read, which may be none; what failed behind them is kept until they are given."""
         events: list[ResponseEvent] = []
         try:
-            found = await (self._begin() if self._response is None else self._next())
+            if self._body is None or self._decoder is None:
+                found = await self._begin()
+            else:
+                found = await self._next(self._body, self._decoder)
             if isinstance(found, list):
                 return found
             for event in found:
@@ -225,75 +284,76 @@ class ResponseStream:
         except ApiError as error:
             if self._over:
                 raise StreamError(_CLOSED) from None
-            if self._response is None and not isinstance(error, IdleTimeout):
+            if self._body is None and not isinstance(error, IdleTimeout):
                 raise  # the request itself failed, and its retries are used up
             self._failure = error
         return events
 
     async def _begin(self) -> Iterable[ResponseEvent]:
         """Sends the request; an answer that is not a stream is read whole."""
-        response = await self._connect()
+        if self._watch is not None:
+            self._watch.begun()
+        asked = await self._ask()
+        body = asked.body
         if self._over:
-            response.close()
+            body.close()
             raise StreamError(_CLOSED)
-        self._response = response
-        self.response_headers = response.headers
-        if response.content_type == "text/html":
+        self._body, self._decoder, self._on_poll = body, asked.decoder, asked.on_poll
+        self.response_headers = body.headers
+        if body.content_type == "text/html":
             raise ProtocolError(
                 f"{self._provider.base_url} answered with a web page instead of an event stream: check the base_url"
             )
-        if response.content_type != "application/json":
-            return []
-        body = bytearray()
+        if body.content_type == "application/json":
+            return [*asked.events, *asked.decoder.feed_completion(await self._read_whole(body))]
+        return list(asked.events)
+
+    async def _read_whole(self, body: AnswerBody) -> bytes:
+        """A body that is no stream, within one idle timeout for all of it."""
+        whole = bytearray()
         try:
             async with asyncio.timeout(self._provider.idle_timeout):
-                while data := await response.read():
-                    body += data
-                    if len(body) > _MAX_WHOLE_BODY:
+                while data := await body.read():
+                    whole += data
+                    if len(whole) > _MAX_WHOLE_BODY:
                         raise ProtocolError(f"the answer takes more than {_MAX_WHOLE_BODY} bytes")
         except TimeoutError:
             raise IdleTimeout(
                 f"no whole answer from {self._provider.name} within idle_timeout, {self._provider.idle_timeout:g} s"
             ) from None
-        return self._decoder.feed_completion(bytes(body))
+        return bytes(whole)
 
-    async def _next(self) -> Iterable[ResponseEvent]:
+    async def _next(self, body: AnswerBody, decoder: AnswerDecoder) -> Iterable[ResponseEvent]:
         """One read, decoded."""
-        decoder, telemetry = self._decoder, self._telemetry
-        started = 0.0 if telemetry is None else asyncio.get_running_loop().time()
+        on_poll = self._on_poll
+        started = 0.0 if on_poll is None else asyncio.get_running_loop().time()
+        ending = decoder.ending
         try:
-            data = await (self._read() if decoder.ending == "open" else self._read_rest())
+            data = await (self._read(body) if ending == "open" else self._read_rest(body, ending))
         except BaseException as error:
-            if telemetry is not None:
-                self._report(telemetry, _outcome(error), started)
+            if on_poll is not None:
+                on_poll(_outcome(error), asyncio.get_running_loop().time() - started, 0)
             raise
-        if not data:
-            if telemetry is not None:
-                self._report(telemetry, "eof", started)
-            return decoder.feed_eof()
         parsed = decoder.parsed
-        events = decoder.feed(data)
+        events = decoder.feed(data) if data else decoder.feed_eof()
         came = bool(events) or decoder.parsed != parsed
         if came:
             self._deadline = None  # comments alone do not count
-        if telemetry is not None:
-            count = len(events) if isinstance(events, list) else 0
-            self._report(telemetry, "events" if came else "comment", started, count)
+        if on_poll is not None:
+            outcome: PollOutcome = "eof" if not data else "events" if came else "comment"
+            count = len(events) if data and isinstance(events, list) else 0
+            on_poll(outcome, asyncio.get_running_loop().time() - started, count)
         return events
 
-    def _report(self, telemetry: SseTelemetry, outcome: PollOutcome, started: float, events: int = 0) -> None:
-        telemetry.on_sse_poll(SsePollRecord(outcome, asyncio.get_running_loop().time() - started, events))
-
-    async def _read(self) -> bytes:
+    async def _read(self, body: AnswerBody) -> bytes:
         """The next bytes, b"" at the end; raises `IdleTimeout` once no event came for too long."""
-        assert self._response is not None  # noqa: S101 - _more has seen to it
         loop = asyncio.get_running_loop()
         if self._deadline is None:
             self._deadline = loop.time() + self._provider.idle_timeout
         if self._timer is None:
             self._timer = loop.call_at(self._deadline, _look, weakref.ref(self))
         try:
-            return await self._response.read()
+            return await body.read()
         except Disconnected as error:
             if self._expired:
                 raise IdleTimeout(
@@ -302,19 +362,18 @@ class ResponseStream:
                 ) from error
             raise
 
-    async def _read_rest(self) -> bytes:
+    async def _read_rest(self, body: AnswerBody, ending: Ending) -> bytes:
         """What comes after the finish: usage, ``[DONE]``. Waits a little for usage, and not at all once it is there.
 
         The answer itself is whole, so whatever goes wrong here is its end and no failure.
         """
-        assert self._response is not None  # noqa: S101 - _more has seen to it
-        if self._decoder.ending == "settled":
+        if ending == "settled":
             return b""
         if self._grace_deadline is None:
             self._grace_deadline = asyncio.get_running_loop().time() + self._provider.finish_grace
         try:
             async with asyncio.timeout_at(self._grace_deadline):
-                return await self._response.read()
+                return await body.read()
         except (TimeoutError, Disconnected):
             return b""
 
@@ -326,9 +385,9 @@ class ResponseStream:
         loop = asyncio.get_running_loop()
         if loop.time() < self._deadline:
             self._timer = loop.call_at(self._deadline, _look, weakref.ref(self))
-        elif self._response is not None:
+        elif self._body is not None:
             self._expired = True
-            self._response.close()
+            self._body.close()
 
 
 def _outcome(error: BaseException) -> PollOutcome:

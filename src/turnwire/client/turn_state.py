@@ -18,10 +18,11 @@ class TurnState:
     included. It never crosses into another turn, nor to another provider.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_provisional", "_value")
 
     def __init__(self) -> None:
         self._value: str | None = None
+        self._provisional = False
 
     def __repr__(self) -> str:
         # The value says where a request goes and for whom, so it stays out of logs.
@@ -37,9 +38,20 @@ class TurnState:
         Not taken is what can't travel in a header unchanged: an empty value, one over 8 KiB, or one that is not
         visible ASCII throughout.
         """
-        if self._value is not None or not 0 < len(value) <= _MAX_SIZE:
-            return False
-        if not all(_FIRST_VISIBLE <= character <= _LAST_VISIBLE for character in value):
+        if (self._value is not None and not self._provisional) or not _can_travel(value):
             return False
         self._value = value
+        self._provisional = False
         return True
+
+    def set_provisionally(self, value: str) -> bool:
+        """Takes a WebSocket handshake's token if there is none yet, until `set` brings one that outranks it."""
+        if self._value is not None or not _can_travel(value):
+            return False
+        self._value = value
+        self._provisional = True
+        return True
+
+
+def _can_travel(value: str) -> bool:
+    return 0 < len(value) <= _MAX_SIZE and all(_FIRST_VISIBLE <= character <= _LAST_VISIBLE for character in value)

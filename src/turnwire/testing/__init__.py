@@ -1,11 +1,14 @@
 """Servers to test agents and clients with: a scripted one with its faults, and a real llama.cpp."""
 
 from turnwire.testing.fault import (
+    Close,
     Comments,
+    ConnectionLimit,
     CutCleanly,
     DropBeforeHead,
     EmptyBody,
     ErrorEvent,
+    Failed,
     Fault,
     Garbage,
     HangAfterFinish,
@@ -26,11 +29,14 @@ from turnwire.testing.server import ScriptedServer
 
 __all__ = [
     "SCRIPTED_TOOLS",
+    "Close",
     "Comments",
+    "ConnectionLimit",
     "CutCleanly",
     "DropBeforeHead",
     "EmptyBody",
     "ErrorEvent",
+    "Failed",
     "Fault",
     "Garbage",
     "HangAfterFinish",

@@ -11,19 +11,22 @@ from msgspec.structs import replace
 
 from turnwire.wire.chat.response import encode_error
 
-__all__ = ["JSON_TYPE", "STREAM_TYPE", "Answer", "Ending", "Part", "error_answer", "split"]
+__all__ = ["JSON_TYPE", "STREAM_TYPE", "Answer", "Ending", "Part", "PartKind", "error_answer", "split"]
 
 STREAM_TYPE = "text/event-stream; charset=utf-8"
 JSON_TYPE = "application/json"
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
+PartKind: TypeAlias = Literal["start", "delta", "finish", "done", "other"]
+"""What a piece is in a stream: ``finish`` says that the answer is whole, ``done`` is Chat Completions' sentinel."""
+
 
 class Part(Struct, frozen=True, gc=False):
     """A piece of the body that is written in one go, and as one chunk, after ``pause`` seconds of silence."""
 
     data: bytes
-    kind: Literal["start", "delta", "finish", "done", "other"] = "other"
+    kind: PartKind = "other"
     """What it is in the stream, for the faults that look at events rather than bytes."""
     pause: float = 0.0
 

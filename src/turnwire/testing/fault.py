@@ -1,29 +1,33 @@
-"""What can go wrong with an answer, as values: each is a small record, and `inflict` does it to an `Answer`.
+"""What can go wrong with an answer, as values: each is a small record. What a client should make of it stands with it.
 
-Offsets (``after``) count bytes of the body as it leaves the server's encoder, without the chunked framing; one
-beyond the body's end means its end. What a client should make of each fault stands with it.
+Where ``after`` counts bytes, they are those of the body as it leaves the server's encoder, without the chunked
+framing; one beyond the body's end means its end. Over WebSocket the messages are the body, one behind the other, and
+an offset within one lies within its frame.
+
+A fault that a wire can't show is refused by `check`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias, assert_never
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from turnwire.testing.answer import JSON_TYPE, Answer, Part, error_answer, split
-from turnwire.wire.chat.response import encode_error
-from turnwire.wire.sse import encode_comment, encode_event
+from turnwire.testing.request import Wire
 
 __all__ = [
+    "Close",
     "Comments",
+    "ConnectionLimit",
     "CutCleanly",
     "DropBeforeHead",
     "EmptyBody",
     "ErrorEvent",
+    "Failed",
     "Fault",
     "Garbage",
+    "HandshakeFault",
     "HangAfterFinish",
     "HugeEvent",
     "NoSentinel",
@@ -35,10 +39,8 @@ __all__ = [
     "Trickle",
     "Truncate",
     "WrongType",
-    "inflict",
+    "check",
 ]
-
-_BLOCK = b"a" * 65536
 
 
 class Status(Struct, frozen=True):
@@ -46,6 +48,8 @@ class Status(Struct, frozen=True):
 
     The body is OpenAI's error object, unless ``body`` gives another. A client should raise an error that names the
     status, and obey a ``retry-after`` in ``headers`` where it tries again.
+
+    Over WebSocket it is an error frame with ``status`` and ``headers``; as a handshake's fault it refuses that.
     """
 
     status: int
@@ -58,7 +62,10 @@ class Status(Struct, frozen=True):
 
 
 class DropBeforeHead(Struct, frozen=True):
-    """The connection is closed without a response: nothing was given out, so trying again is safe."""
+    """The connection is closed without a response: nothing was given out, so trying again is safe.
+
+    Over WebSocket no close frame is sent.
+    """
 
 
 class NotHttp(Struct, frozen=True):
@@ -81,7 +88,8 @@ class EmptyBody(Struct, frozen=True):
 class ResetAfter(Struct, frozen=True):
     """The connection is reset (RST) after so many bytes: with 0, after the head and before the first event.
 
-    A client should report a lost connection. As with any reset, what it had not read yet may be lost to it.
+    A client should report a lost connection. As with any reset, what it had not read yet may be lost to it. Over
+    WebSocket this is how a reset in the midst of a frame is played.
     """
 
     after: int = 0
@@ -90,7 +98,8 @@ class ResetAfter(Struct, frozen=True):
 class Truncate(Struct, frozen=True):
     """The connection is closed (FIN) after so many bytes, in the midst of the chunked body.
 
-    Unlike after `CutCleanly`, HTTP itself knows that something is missing.
+    Unlike after `CutCleanly`, HTTP itself knows that something is missing; WebSocket knows it by the missing close
+    frame.
     """
 
     after: int = 0
@@ -99,7 +108,8 @@ class Truncate(Struct, frozen=True):
 class CutCleanly(Struct, frozen=True):
     """The body ends after so many bytes, properly terminated: HTTP sees nothing wrong.
 
-    Only the missing finish reason and ``[DONE]`` tell a client that the answer is not whole.
+    Only the missing finish reason and ``[DONE]``, or the missing ``response.completed``, tell a client that the answer
+    is not whole. Over WebSocket it is a close frame with code 1000, behind a message that is whole.
     """
 
     after: int = 0
@@ -108,7 +118,8 @@ class CutCleanly(Struct, frozen=True):
 class Stall(Struct, frozen=True):
     """Silence after so many bytes, till the client leaves; its idle timeout should make it.
 
-    With ``comments_every`` a comment comes each so many seconds. Comments are no answer: the timeout still holds.
+    With ``comments_every`` a comment, or over WebSocket a ping, comes each so many seconds. They are no answer: the
+    timeout still holds.
     """
 
     after: int = 0
@@ -118,7 +129,8 @@ class Stall(Struct, frozen=True):
 class Garbage(Struct, frozen=True):
     """Bytes that nobody expects: instead of the body, or put in after so many bytes of it.
 
-    A client should skip or report them, and neither crash nor take them for text.
+    A client should skip or report them, and neither crash nor take them for text. Over WebSocket they are a message, a
+    binary one where they are not UTF-8, in front of the message that the offset falls into.
     """
 
     data: bytes = b"data: {not json\n\ndata: [1, 2\n\nwhat?\n\n\xff\xfe\n\n"
@@ -126,14 +138,20 @@ class Garbage(Struct, frozen=True):
 
 
 class Trickle(Struct, frozen=True):
-    """The body in pieces of so many bytes, with so many seconds between them: the events must be the same."""
+    """The body in pieces of so many bytes, with so many seconds between them: the events must be the same.
+
+    Over WebSocket each message is fragmented (RFC 6455, section 5.4), and the pause is between messages.
+    """
 
     size: int = 1
     interval: float = 0.0
 
 
 class Comments(Struct, frozen=True):
-    """A comment in front of each event, as OpenRouter sends it while it waits: a client should see none of them."""
+    """A comment in front of each event, as OpenRouter sends it while it waits: a client should see none of them.
+
+    Over WebSocket it is a ping, with as much of the text as a ping can hold.
+    """
 
     text: str = "OPENROUTER PROCESSING"
 
@@ -141,7 +159,8 @@ class Comments(Struct, frozen=True):
 class HugeEvent(Struct, frozen=True):
     """After the first chunk, an event of so many bytes that never ends, then the end of the body.
 
-    A client should have a bound, and give up when it is passed rather than when memory is.
+    A client should have a bound, and give up when it is passed rather than when memory is. Over WebSocket it is one
+    message of so many bytes, which take little room on the wire where the client offered compression.
     """
 
     size: int = 20 * 1024 * 1024
@@ -150,7 +169,8 @@ class HugeEvent(Struct, frozen=True):
 class ErrorEvent(Struct, frozen=True):
     """An ``error`` object after so many deltas, then ``[DONE]`` as if all were well, as vLLM does when its engine dies.
 
-    A client should raise it, and not complete.
+    A client should raise it, and not complete. Over Responses it is an ``error`` event, and nothing comes behind it;
+    over WebSocket it is a frame without ``status``.
     """
 
     after: int = 0
@@ -160,24 +180,58 @@ class ErrorEvent(Struct, frozen=True):
 
 
 class NoSentinel(Struct, frozen=True):
-    """The body ends after the finish reason, without ``[DONE]``: a whole answer, as transformers sends it."""
+    """The body ends after the finish reason, without ``[DONE]``: a whole answer, as transformers sends it.
+
+    Over Chat Completions only, for Responses have no such sentinel.
+    """
 
 
 class HangAfterFinish(Struct, frozen=True):
     """The finish reason, and usage where it is due, then neither ``[DONE]`` nor an end.
 
-    The answer is whole, and a client should not wait for more for long.
+    The answer is whole, and a client should not wait for more for long. Over WebSocket the connection then answers no
+    other request.
     """
 
 
-StreamFault: TypeAlias = Comments | HugeEvent | ErrorEvent | NoSentinel | HangAfterFinish
+class Failed(Struct, frozen=True):
+    """``response.failed`` after so many deltas, as the Responses API ends an answer that it can't finish.
+
+    A client should raise the error that ``code`` stands for; ``rate_limit_exceeded`` says in its message when to come
+    back (``Please try again in 1.5s.``).
+    """
+
+    code: str = "server_error"
+    message: str = "the scripted engine died"
+    after: int = 0
+
+
+class Close(Struct, frozen=True):
+    """A close frame after so many deltas: 1001 is a server that goes away, 1011 one that failed, 1012 a restart.
+
+    For WebSocket. A client should report a lost connection, whatever the code; 1000 is no whole answer either.
+    """
+
+    code: int = 1011
+    reason: str = ""
+    after: int = 0
+
+
+class ConnectionLimit(Struct, frozen=True):
+    """The error frame ``websocket_connection_limit_reached`` instead of an answer, then a close frame.
+
+    For WebSocket: OpenAI closes a connection after 60 minutes. A client should ask again on another one.
+    """
+
+
+StreamFault: TypeAlias = Comments | HugeEvent | ErrorEvent | NoSentinel | HangAfterFinish | Failed
 """The faults that need a stream; with ``stream: false`` they can't be played."""
 
+HandshakeFault: TypeAlias = Status | DropBeforeHead | NotHttp | WrongType
+"""What a WebSocket handshake can be answered with instead of 101."""
+
 Fault: TypeAlias = (
-    Status
-    | DropBeforeHead
-    | NotHttp
-    | WrongType
+    HandshakeFault
     | EmptyBody
     | ResetAfter
     | Truncate
@@ -186,72 +240,25 @@ Fault: TypeAlias = (
     | Garbage
     | Trickle
     | StreamFault
+    | Close
+    | ConnectionLimit
 )
 
-
-def inflict(fault: Fault, answer: Answer) -> Answer:
-    """The answer that goes out in place of a sound one."""
-    parts = answer.parts
-    match fault:
-        case Status():
-            return _refusal(fault)
-        case DropBeforeHead():
-            return Answer(bare=True, ending="close")
-        case NotHttp(data):
-            return Answer(bare=True, parts=(Part(data),), ending="close")
-        case WrongType():
-            return Answer(headers={"content-type": fault.content_type}, parts=(Part(fault.body),))
-        case EmptyBody():
-            return replace(answer, parts=())
-        case ResetAfter(after):
-            return replace(answer, parts=split(parts, after)[0], ending="reset")
-        case Truncate(after):
-            return replace(answer, parts=split(parts, after)[0], ending="close")
-        case CutCleanly(after):
-            return replace(answer, parts=split(parts, after)[0])
-        case Stall(after, comments_every):
-            heartbeat = None if comments_every is None else Part(encode_comment("keep-alive"), pause=comments_every)
-            return replace(answer, parts=split(parts, after)[0], ending="silence", heartbeat=heartbeat)
-        case Garbage(data, after):
-            before, behind = ((), ()) if after is None else split(parts, after)
-            return replace(answer, parts=(*before, Part(data), *behind))
-        case Trickle():
-            return replace(answer, parts=_trickled(parts, fault))
-        case Comments(text):
-            comment = encode_comment(text)
-            return replace(answer, parts=tuple(piece for part in parts for piece in (Part(comment), part)))
-        case HugeEvent(size):
-            return replace(answer, parts=(*_of_kind(parts, "start"), *_endless_event(size)))
-        case ErrorEvent(after):
-            error = Part(encode_event(encode_error(fault.message, kind=fault.kind, code=fault.code)))
-            deltas = _of_kind(parts, "delta")[:after]
-            return replace(answer, parts=(*_of_kind(parts, "start"), *deltas, error, *_of_kind(parts, "done")))
-        case NoSentinel():
-            return replace(answer, parts=_of_kind(parts, "start", "delta", "finish"))
-        case HangAfterFinish():
-            return replace(answer, parts=_of_kind(parts, "start", "delta", "finish"), ending="silence")
-        case _:
-            assert_never(fault)
+_UNPLAYABLE: Mapping[Wire, tuple[type[Fault], ...]] = {
+    "chat": (Failed, Close, ConnectionLimit),
+    "responses": (NoSentinel, Close, ConnectionLimit),
+    "websocket": (NotHttp, WrongType, EmptyBody, NoSentinel),
+}
+_NAMES: Mapping[Wire, str] = {
+    "chat": "over Chat Completions",
+    "responses": "over Responses by HTTP",
+    "websocket": "over WebSocket",
+}
 
 
-def _refusal(fault: Status) -> Answer:
-    if fault.body is None:
-        return error_answer(fault.status, fault.message, kind=fault.kind, code=fault.code, headers=fault.headers)
-    return Answer(status=fault.status, headers={"content-type": JSON_TYPE, **fault.headers}, parts=(Part(fault.body),))
-
-
-def _of_kind(parts: Sequence[Part], *kinds: str) -> tuple[Part, ...]:
-    return tuple(part for part in parts if part.kind in kinds)
-
-
-def _trickled(parts: Sequence[Part], fault: Trickle) -> tuple[Part, ...]:
-    body = b"".join(part.data for part in parts)
-    return tuple(
-        Part(body[at : at + fault.size], pause=fault.interval if at else 0.0) for at in range(0, len(body), fault.size)
-    )
-
-
-def _endless_event(size: int) -> tuple[Part, ...]:
-    head = Part(b'data: {"choices":[{"index":0,"delta":{"content":"')
-    blocks, rest = divmod(max(0, size - len(head.data)), len(_BLOCK))
-    return (head, *[Part(_BLOCK)] * blocks, Part(_BLOCK[:rest]))
+def check(fault: Fault, wire: Wire, *, streamed: bool) -> None:
+    """`ValueError` where the fault can't be played."""
+    if isinstance(fault, _UNPLAYABLE[wire]):
+        raise ValueError(f"{fault} can't be played {_NAMES[wire]}")  # noqa: TRY004 - the value is of a proper type
+    if isinstance(fault, StreamFault) and not streamed:
+        raise ValueError(f"{fault} can only be played in a stream, and the request does not ask for one")

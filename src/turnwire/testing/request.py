@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["MAX_BODY", "MAX_HEAD", "BadRequest", "RecordedRequest", "read_request"]
+from turnwire.client.turn_state import TURN_STATE_HEADER
+
+__all__ = ["MAX_BODY", "MAX_HEAD", "BadRequest", "RecordedRequest", "Wire", "read_request"]
+
+Wire: TypeAlias = Literal["chat", "responses", "websocket"]
+"""What a request came over: Chat Completions, Responses by HTTP, Responses by WebSocket."""
 
 MAX_HEAD = 64 * 1024
 """Bytes that a request's head may take, and a line of a chunked body."""
@@ -24,7 +29,7 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[ \t!-~]*)?\r\n")
 
 
 class RecordedRequest(Struct, frozen=True, kw_only=True):
-    """One request as it came."""
+    """One request as it came, over HTTP or in a message of a WebSocket, which has its handshake's path and headers."""
 
     method: str
     path: str
@@ -35,11 +40,26 @@ class RecordedRequest(Struct, frozen=True, kw_only=True):
     body: bytes = b""
     connection: int
     """Which of the server's connections it came on, counted from 0."""
+    wire: Wire | None = None
+    """None for what asks for no answer of a model."""
+    input: Sequence[Any] = ()
+    """What the model is given, as JSON: over Chat ``messages``; over Responses the request's ``input`` behind input and
+    output of the responses that it goes on from."""
 
     @property
     def json(self) -> Any:
         """The body, decoded; `msgspec.DecodeError` where it is not JSON."""
         return msgspec.json.decode(self.body)
+
+    @property
+    def token(self) -> str | None:
+        """The routing token it carries, None where there is none: a header, over WebSocket in ``client_metadata``."""
+        if self.wire != "websocket":
+            return self.headers.get(TURN_STATE_HEADER)
+        match self.json:
+            case {"client_metadata": {"x-codex-turn-state": str(token)}}:
+                return token
+        return None
 
 
 class BadRequest(Exception):

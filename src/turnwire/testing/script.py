@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import force_setattr, replace
@@ -11,30 +11,38 @@ from msgspec.structs import force_setattr, replace
 from turnwire.event import TokenUsage
 from turnwire.item import FunctionCall
 from turnwire.testing.answer import JSON_TYPE, STREAM_TYPE, Answer, Part
-from turnwire.testing.fault import Fault, StreamFault, inflict
+from turnwire.testing.fault import Fault, check
+from turnwire.testing.infliction import inflict
 from turnwire.testing.request import RecordedRequest
 from turnwire.wire.chat.dialect import ChatDialect
 from turnwire.wire.chat.response import ChatEncoder
 
-__all__ = ["ChatRequest", "Script", "StreamOptions", "Turn", "answer_turn"]
+__all__ = ["ChatRequest", "Script", "StreamOptions", "Turn", "answer_turn", "call_pieces"]
 
 _ARGUMENTS_PIECE = 12
 """Characters of a call's arguments that come in one delta, where the dialect does not give calls whole."""
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """One answer of the model.
+    """One answer of the model, over whichever wire it is asked for.
 
-    ``text``, ``reasoning`` and ``refusal`` are streamed in one delta if they are a string, else in one delta per
-    string of the sequence. The order is reasoning, text, refusal, calls. The finish reason is the one that fits
-    (``stop``, or what the dialect says after calls) unless ``finish_reason`` gives another.
+    ``text``, ``reasoning``, ``summary`` and ``refusal`` are streamed in one delta if they are a string, else in one
+    delta per string of the sequence. The order is summary, reasoning, text, refusal, calls. The finish reason is the
+    one that fits (``stop``, or what the dialect says after calls) unless ``finish_reason`` gives another: over
+    Responses, ``length`` and ``content_filter`` end in ``response.incomplete``, anything else in
+    ``response.completed``.
+
+    What a wire has no words for is left out: Chat Completions know no ``summary`` of the reasoning, and Responses
+    give a refusal in one piece.
 
     ``token`` is the routing token that this response hands out instead of the server's own; ``""`` for none.
-    ``headers`` win over those that the server makes. ``interval`` is in seconds, between two writes.
+    ``headers`` win over those that the server makes; over WebSocket they go out in ``response.metadata``.
+    ``interval`` is in seconds, between two writes.
     """
 
     text: str | Sequence[str] = ()
     reasoning: str | Sequence[str] = ()
+    summary: str | Sequence[str] = ()
     refusal: str | Sequence[str] = ()
     calls: Sequence[FunctionCall] = ()
     usage: TokenUsage | None = None
@@ -45,7 +53,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     interval: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("text", "reasoning", "refusal"):
+        for name in ("text", "reasoning", "summary", "refusal"):
             value = getattr(self, name)
             force_setattr(self, name, (value,) if isinstance(value, str) else tuple(value))
         force_setattr(self, "calls", tuple(self.calls))
@@ -65,14 +73,23 @@ class ChatRequest(Struct, frozen=True):
     """The part of a Chat Completions request that decides the form of the answer."""
 
     model: str = "scripted"
+    messages: Sequence[Any] = ()
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+
+def call_pieces(call: FunctionCall) -> Iterator[str]:
+    """A call's arguments as they are streamed."""
+    for at in range(0, len(call.arguments), _ARGUMENTS_PIECE):
+        yield call.arguments[at : at + _ARGUMENTS_PIECE]
 
 
 def answer_turn(
     turn: Turn, request: ChatRequest, dialect: ChatDialect, *, headers: Mapping[str, str], response_id: str
 ) -> Answer:
     """The answer to a request, fault included; `ValueError` where the fault can't be played."""
+    if turn.fault is not None:
+        check(turn.fault, "chat", streamed=bool(request.stream))
     encoder = ChatEncoder(
         dialect,
         response_id=response_id,
@@ -85,8 +102,6 @@ def answer_turn(
         parts = [part for part in _stream(turn, encoder, dialect) if part.data]
         parts[1:] = [replace(part, pause=turn.interval) for part in parts[1:]]
         content_type = STREAM_TYPE
-    elif isinstance(turn.fault, StreamFault):
-        raise ValueError(f"{turn.fault} can only be played in a stream, and the request does not ask for one")
     else:
         parts = [Part(_whole(turn, encoder))]
         content_type = JSON_TYPE
@@ -107,8 +122,7 @@ def _stream(turn: Turn, encoder: ChatEncoder, dialect: ChatDialect) -> Iterator[
             yield Part(encoder.call(call), "delta")
             continue
         yield Part(encoder.call_added(call), "delta")
-        for at in range(0, len(call.arguments), _ARGUMENTS_PIECE):
-            piece = call.arguments[at : at + _ARGUMENTS_PIECE]
+        for piece in call_pieces(call):
             yield Part(encoder.call_arguments(call.call_id, piece), "delta")
     yield Part(encoder.finish(turn.finish_reason, turn.usage), "finish")
     yield Part(encoder.done(), "done")

@@ -1,41 +1,54 @@
-"""A Chat Completions server on loopback that says what a test wrote down, and fails as the test wants it to."""
+"""A model server on loopback that says what a test wrote down, and fails as the test wants it to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from turnwire.client.turn_state import TURN_STATE_HEADER
-from turnwire.testing.answer import JSON_TYPE, Answer, Part, error_answer
+from turnwire.testing.answer import Answer
+from turnwire.testing.asked import Refusal
+from turnwire.testing.channel import Channel
 from turnwire.testing.connection import ClientLeft, Connection, ConnectionProtocol
+from turnwire.testing.fault import HandshakeFault
 from turnwire.testing.request import BadRequest, RecordedRequest
-from turnwire.testing.script import ChatRequest, Script, Turn, answer_turn
+from turnwire.testing.responder import WEBSOCKET, Responder
+from turnwire.testing.responses_answer import TokenPlace
+from turnwire.testing.script import Script
 from turnwire.wire.chat.dialect import ChatDialect
 
 __all__ = ["ScriptedServer"]
 
-_COMPLETIONS = ("POST", "/v1/chat/completions")
-_MODELS = ("GET", "/v1/models")
-
 
 class ScriptedServer:
-    """Plays ``script``, one turn per request to ``POST {base_url}/chat/completions``.
+    """Plays ``script``, one turn per request for an answer, whatever it comes over.
+
+    Under ``base_url``, ``POST chat/completions`` is Chat Completions, ``POST responses`` is Responses, ``GET
+    responses`` a WebSocket for any number of Responses, and ``POST responses/compact`` folds a conversation into the
+    turn's items.
 
     An async context manager: it listens on 127.0.0.1, at a free port, while it is open. On exit all connections
     are closed, stalled ones too, and no task or socket is left.
 
     What the script did not foresee (more requests than turns, an unknown path, HTTP or JSON that can't be read, a
-    script that raises) is answered by an error status and noted in ``errors``: let a test end with
+    script that raises) is answered by an error status or an error frame and noted in ``errors``: let a test end with
     ``assert server.errors == []``.
 
-    ``dialect`` says how it speaks; the default is `ChatDialect`'s. ``token`` is handed out in the header
-    ``x-codex-turn-state`` of each turn's response, unless the turn has its own. ``api_key`` and ``models``, where
-    given, are checked: 401 and 404 otherwise, with OpenAI's error bodies.
+    ``dialect`` says how it speaks Chat; the default is `ChatDialect`'s. ``token`` is handed out as
+    ``x-codex-turn-state`` with each turn's response, unless the turn has its own: in a header over HTTP, and over
+    WebSocket where ``token_place`` says (`turnwire.testing.responses_answer.TokenPlace`). ``api_key`` and ``models``,
+    where given, are checked: 401 and 404 otherwise, with OpenAI's error bodies. ``handshakes`` are the faults of the
+    first WebSocket handshakes, None for a sound one; a single fault is that of all of them.
+
+    A WebSocket connection remembers its responses, so that a request can go on from one by ``previous_response_id``,
+    unless that failed; responses with ``store`` not false are remembered for all. A request with ``generate: false``
+    takes no turn: it is answered by a response without items.
+
+    With ``strict`` a Responses request may hold OpenAI's fields only, and must name ``model`` and ``input``; a
+    WebSocket's handshake must have the header ``openai-beta``, and its messages must be text, have a ``type``, and wait
+    until the one before is answered. Without it, a message that does not wait has to.
     """
 
     def __init__(
@@ -44,24 +57,34 @@ class ScriptedServer:
         *,
         dialect: ChatDialect | None = None,
         token: str | None = None,
+        token_place: TokenPlace = "after_created",  # noqa: S107 - it says where, and is no secret
         api_key: str | None = None,
         models: Iterable[str] | None = None,
+        handshakes: HandshakeFault | Sequence[HandshakeFault | None] = (),
+        strict: bool = False,
     ) -> None:
-        self._next_turn = script if callable(script) else _in_order(script)
-        self._dialect = dialect or ChatDialect()
-        self._token = token
-        self._api_key = api_key
-        self._models = None if models is None else tuple(models)
+        self._responder = Responder(
+            script,
+            dialect=dialect or ChatDialect(),
+            token=token,
+            token_place=token_place,
+            api_key=api_key,
+            models=models,
+            handshakes=handshakes,
+            strict=strict,
+        )
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._connection_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.requests: list[RecordedRequest] = []
-        """All requests in the order in which they came, whatever they asked for."""
+        self.requests = self._responder.requests
+        """All requests in the order in which they came, whatever they asked for; each message of a WebSocket is one."""
+        self.handshakes = self._responder.handshakes
+        """The handshakes of WebSockets, refused ones included."""
         self.abandoned: list[RecordedRequest] = []
         """The requests whose client left before the answer was whole."""
-        self.errors: list[str] = []
+        self.errors = self._responder.errors
         """What the script did not foresee, one sentence each."""
         self.open_streams = 0
         """How many answers are being given right now."""
@@ -114,22 +137,41 @@ class ScriptedServer:
         try:
             with suppress(ClientLeft, ConnectionError):
                 while request := await connection.read_request(number):
-                    self.requests.append(request)
-                    answer = self._answer(request)
-                    await self._play(connection, request, answer)
-                    if answer.ending != "whole" or not _kept(request):
+                    if _is_handshake(request):
+                        answer = await self._serve_websocket(connection, request)
+                    else:
+                        request, answer = self._responder.answer(request)
+                        await self._play(request, connection.play(answer))
+                    if answer is None or answer.ending != "whole" or not _kept(request):
                         break
         except BadRequest as error:
             with suppress(ClientLeft):
-                await connection.play(self._unforeseen(error.status, str(error)))
+                await connection.play(self._responder.refused(Refusal(error.status, str(error))).answer)
         finally:
             await connection.close()
 
-    async def _play(self, connection: Connection, request: RecordedRequest, answer: Answer) -> None:
+    async def _serve_websocket(self, connection: Connection, handshake: RecordedRequest) -> Answer | None:
+        """Serves a WebSocket to its end; where the handshake is refused, what it was refused with."""
+        channel = Channel(connection)
+        refusal = self._responder.refusal_of_handshake(handshake)
+        if refusal is None:
+            refusal = await channel.open(handshake, self._responder.handshake_headers())
+        if refusal is not None:
+            await connection.play(refusal)
+            return refusal
+        memory = self._responder.new_memory()
+        while message := await channel.receive():
+            request, answer = self._responder.answer_message(handshake, message, memory)
+            await self._play(request, channel.play(answer))
+        if channel.complaint is not None:
+            self.errors.append(channel.complaint)
+        return None
+
+    async def _play(self, request: RecordedRequest, playing: Awaitable[None]) -> None:
         self.open_streams += 1
         self._idle.clear()
         try:
-            await connection.play(answer)
+            await playing
         except ClientLeft:
             self.abandoned.append(request)
             raise
@@ -138,62 +180,9 @@ class ScriptedServer:
             if not self.open_streams:
                 self._idle.set()
 
-    def _answer(self, request: RecordedRequest) -> Answer:
-        if self._api_key is not None and request.headers.get("authorization") != f"Bearer {self._api_key}":
-            return error_answer(401, "the API key is missing or not the right one", code="invalid_api_key")
-        asked = (request.method, request.path)
-        if asked == _COMPLETIONS:
-            return self._completion(request)
-        if asked == _MODELS:
-            return self._model_list()
-        served = " and ".join(" ".join(route) for route in (_COMPLETIONS, _MODELS))
-        return self._unforeseen(404, f"{' '.join(asked)} is not served, only {served} are")
 
-    def _completion(self, request: RecordedRequest) -> Answer:
-        try:
-            asked = msgspec.json.decode(request.body, type=ChatRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return self._unforeseen(400, f"the request's body is not one of Chat Completions: {error}")
-        if self._models is not None and asked.model not in self._models:
-            return error_answer(404, f"the model {asked.model!r} does not exist", code="model_not_found")
-        number = len(self.requests)
-        headers = {"x-request-id": f"request-{number}"}
-        try:
-            turn = self._next_turn(request)
-            token = self._token if turn.token is None else turn.token
-            if token:
-                headers[TURN_STATE_HEADER] = token
-            response_id = f"chatcmpl-{number}"
-            return answer_turn(turn, asked, self._dialect, headers=headers, response_id=response_id)
-        except _ScriptOver:
-            return self._unforeseen(500, f"the script is over: it has no turn for request {number}")
-        except Exception as error:  # noqa: BLE001 - whatever a test's own script raises is told to the test
-            return self._unforeseen(500, f"the script failed on request {number}: {error!r}")
-
-    def _model_list(self) -> Answer:
-        names = self._models or (ChatRequest().model,)
-        models = [{"id": name, "object": "model", "created": 0, "owned_by": "turnwire"} for name in names]
-        body = msgspec.json.encode({"object": "list", "data": models})
-        return Answer(headers={"content-type": JSON_TYPE}, parts=(Part(body),))
-
-    def _unforeseen(self, status: int, message: str) -> Answer:
-        self.errors.append(message)
-        return error_answer(status, message, kind="server_error" if status >= 500 else "invalid_request_error")
-
-
-class _ScriptOver(Exception):
-    """More requests came than there are turns."""
-
-
-def _in_order(turns: Sequence[Turn]) -> Callable[[RecordedRequest], Turn]:
-    rest = iter(tuple(turns))
-
-    def next_turn(_: RecordedRequest) -> Turn:
-        for turn in rest:
-            return turn
-        raise _ScriptOver
-
-    return next_turn
+def _is_handshake(request: RecordedRequest) -> bool:
+    return (request.method, request.path) == WEBSOCKET and "upgrade" in request.headers
 
 
 def _kept(request: RecordedRequest) -> bool:

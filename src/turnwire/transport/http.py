@@ -6,9 +6,8 @@ heard of aiohttp.
 
 from __future__ import annotations
 
+import asyncio
 import io
-import os
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
@@ -28,11 +27,14 @@ from turnwire.errors import (
     ProtocolError,
     TlsError,
 )
+from turnwire.transport.tls import reason, tls_context
 
 __all__ = ["HttpRequest", "HttpResponse", "HttpTransport"]
 
 _MAX_HEAD = 64 * 1024
 _MAX_READ = 64 * 1024
+_DRAIN_TIMEOUT = 0.05
+"""Seconds that a body which says no more of interest gets to end."""
 
 
 class HttpRequest(Struct, frozen=True):
@@ -85,10 +87,17 @@ class HttpResponse:
             pass
         return body[:size]
 
-    @property
-    def ended(self) -> bool:
-        """The body was read to its end, and the connection has gone back to the pool."""
-        return self._response.content.at_eof()
+    async def finish(self) -> None:
+        """Gives a body that says no more of interest a moment to end, so that its connection can be used again.
+
+        A server that does not end it loses the connection, nothing else.
+        """
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT):
+                while not self._response.content.at_eof() and await self.read():
+                    pass
+        except (TimeoutError, Disconnected):
+            self.close()
 
     def close(self) -> None:
         """Closes the connection at once, unless the body was read to its end; may be called at any time."""
@@ -104,7 +113,7 @@ class HttpTransport:
 
     def __init__(self, *, open_timeout: float, ca_file: Path | None = None) -> None:
         self._proxies = getproxies()  # once, for it goes through the whole environment
-        connector = aiohttp.TCPConnector(limit=0, ssl=_tls(ca_file))
+        connector = aiohttp.TCPConnector(limit=0, ssl=tls_context(ca_file) or True)
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
@@ -199,15 +208,6 @@ def _bound_reads(response: aiohttp.ClientResponse) -> None:
         transport.max_size = _MAX_READ
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
-    if ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigurationError(f"ca_file {ca_file} can't be used: {_reason(error)}") from error
-
-
 def _mapped(error: Exception, where: str) -> ApiError:
     """The typed error for one of aiohttp's, with a sentence that says what was tried.
 
@@ -215,10 +215,10 @@ def _mapped(error: Exception, where: str) -> ApiError:
     """
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            why = _reason(error.certificate_error)
+            why = reason(error.certificate_error)
             return TlsError(f"can't trust {where}: {why} (for a certificate of your own, set ca_file)")
         case aiohttp.ClientConnectorSSLError():
-            return TlsError(f"no TLS with {where}: {_reason(error.os_error)} (is it plain http?)")
+            return TlsError(f"no TLS with {where}: {reason(error.os_error)} (is it plain http?)")
         case aiohttp.ClientHttpProxyError():
             return ConnectError(f"the proxy in front of {where} answered {error.status} {error.message}")
         case aiohttp.ConnectionTimeoutError():
@@ -227,9 +227,9 @@ def _mapped(error: Exception, where: str) -> ApiError:
             return ConnectError(f"can't find the host of {where} (check the base_url)")
         case aiohttp.ClientProxyConnectionError():
             proxy = f"{error.host}:{error.port}"
-            return ConnectError(f"can't connect to the proxy {proxy} in front of {where}: {_reason(error.os_error)}")
+            return ConnectError(f"can't connect to the proxy {proxy} in front of {where}: {reason(error.os_error)}")
         case aiohttp.ClientConnectorError():
-            return ConnectError(f"can't connect to {where}: {_reason(error.os_error)}")
+            return ConnectError(f"can't connect to {where}: {reason(error.os_error)}")
         case aiohttp.ClientResponseError():
             complaint = error.message.partition("\n")[0].rstrip(":")
             return ProtocolError(f"{where} did not answer in proper HTTP: {complaint[:1].lower()}{complaint[1:]}")
@@ -240,15 +240,3 @@ def _mapped(error: Exception, where: str) -> ApiError:
         case aiohttp.ClientError() | OSError():
             return Disconnected(f"the connection to {where} was lost before the response was whole")
     return ConfigurationError(f"the request to {where} can't be sent: {error}")
-
-
-def _reason(error: Exception) -> str:
-    """A failure in the words of OpenSSL or the system; what asyncio adds only repeats the address."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return error.verify_message.rstrip(".").lower()
-        case ssl.SSLError(reason=str(reason)):
-            return reason.replace("_", " ").lower()
-        case OSError(errno=int(number)):
-            return os.strerror(number).lower()
-    return str(error)

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.decoding import DONE, call, calls, check, chunk, decode, events_of, message, reasoning, sse
 from tests.recording import RECORDINGS
-
 from turnwire.errors import ContextWindowExceeded, InvalidPrompt, RetryableError, StreamError
 from turnwire.event import Completed, OutputItemAdded, OutputItemDone, TokenUsage, ToolCallArgumentsDelta
 from turnwire.item import FunctionCall, Message, OutputText, Reasoning, Refusal

@@ -5,12 +5,12 @@ import random
 from itertools import islice
 
 import pytest
-from fuzz.fuzz_chat_decoder import corpus, mutants, try_input
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fuzz.fuzz_chat_decoder import corpus, mutants, try_input
 from tests.decoding import DONE, check, chunk, cut, decode, events_of, message, sse
 from tests.recording import STREAMS
-
 from turnwire.event import Completed
 from turnwire.wire.chat import ChatDialect
 

@@ -4,7 +4,6 @@ Codex at its pull request 9332: https://github.com/openai/codex/pull/9332
 """
 
 from tests.decoding import call, calls, chunk, decode, events_of, message, reasoning
-
 from turnwire.event import Completed, OutputItemDone
 from turnwire.item import FunctionCall
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.encoding import (
     NO_OUTPUT,
     PIXEL,
@@ -20,7 +21,6 @@ from tests.encoding import (
     thought,
     user,
 )
-
 from turnwire.errors import ApiError, InvalidPrompt
 from turnwire.item import (
     Compaction,

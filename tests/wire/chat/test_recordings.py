@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+
 from tests.decoding import decode
 from tests.recording import ANSWERS, RECORDINGS, REFUSALS, STREAMS
-
 from turnwire.errors import (
     ApiError,
     ContextWindowExceeded,

@@ -1,8 +1,8 @@
 """Chat requests: what a server is sent for a prompt, and what is said about the rest."""
 
 import pytest
-from tests.encoding import chat_tool, dropped, encoded, fields
 
+from tests.encoding import chat_tool, dropped, encoded, fields
 from turnwire.errors import InvalidPrompt
 from turnwire.item import CustomToolCall, FunctionCall, WebSearchCall
 from turnwire.prompt import Prompt

@@ -1,8 +1,8 @@
 """Schemas of tools: what servers refuse, and what only looks like it."""
 
 import pytest
-from tests.encoding import encoded
 
+from tests.encoding import encoded
 from turnwire.errors import InvalidPrompt
 from turnwire.prompt import Prompt
 from turnwire.wire.chat.schema import clean_schema

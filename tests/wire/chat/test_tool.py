@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.encoding import chat_output, chat_tool, dropped, encoded, fields
 
+from tests.encoding import chat_output, chat_tool, dropped, encoded, fields
 from turnwire.errors import InvalidPrompt
 from turnwire.item import OtherItem, ToolSearchCall, ToolSearchOutput
 from turnwire.prompt import Prompt

@@ -1,8 +1,8 @@
 """Growing calls: which fragment belongs to which, by the reference's rules and by the habits of servers."""
 
 import pytest
-from tests.decoding import call
 
+from tests.decoding import call
 from turnwire.event import OutputItemAdded, OutputItemDone, ToolCallArgumentsDelta
 from turnwire.item import FunctionCall
 from turnwire.wire.chat.tool_call import GrowingCalls

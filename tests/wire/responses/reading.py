@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
+
 from tests.decoding import cut, one_by_one
 from tests.recording import Recording
-
 from turnwire.errors import ApiError
 from turnwire.event import Completed, OutputItemDone
 from turnwire.wire.responses import ResponsesDecoder

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.wire.responses.reading import check, decode, decode_frames, decode_whole, events_of, sse
 
+from tests.wire.responses.reading import check, decode, decode_frames, decode_whole, events_of, sse
 from turnwire.event import (
     Completed,
     Created,

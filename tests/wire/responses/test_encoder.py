@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tests.wire.responses.reading import decode, payloads_of
 from tests.wire.responses.writing import (
     USAGE,
@@ -14,7 +15,6 @@ from tests.wire.responses.writing import (
     validate_events,
     validate_response,
 )
-
 from turnwire.errors import RateLimited
 from turnwire.event import (
     Completed,

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.wire.responses.reading import sse
 
+from tests.wire.responses.reading import sse
 from turnwire.errors import (
     ApiError,
     ConnectionExpired,

@@ -4,10 +4,10 @@ import json
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.wire.responses.reading import check, decode_frames, decode_whole, payloads_of, sse
 from tests.wire.responses.test_recordings import STREAMS
 from tests.wire.responses.writing import USAGE, accumulate, answers, encoder, validate_events, validate_response
-
 from turnwire.event import (
     Completed,
     Created,

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tests.recording
 from msgspec import Struct
-from tests.wire.responses.reading import check, decode, decode_frames, decode_whole, recording
 
+import tests.recording
+from tests.wire.responses.reading import check, decode, decode_frames, decode_whole, recording
 from turnwire.errors import ContextWindowExceeded, HttpStatusError, InvalidPrompt
 from turnwire.event import (
     Completed,

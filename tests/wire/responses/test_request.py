@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.encoding import call, developer, user
 
+from tests.encoding import call, developer, user
 from turnwire.errors import InvalidPrompt
 from turnwire.item import (
     Compaction,
