@@ -13,6 +13,7 @@ import pytest
 from tests.cli.command import Command, Run
 from turnwire.event import (
     Completed,
+    Created,
     OutputItemAdded,
     OutputItemDone,
     OutputTextDelta,
@@ -157,6 +158,57 @@ async def test_a_preset_is_asked_at_another_address(turnwire: Command) -> None:
     assert re.fullmatch("asking small\n" + SUMMARY, run.stderr)
 
 
+async def test_any_wire_gives_the_same_answer(turnwire: Command) -> None:
+    table: dict[tuple[str, ...], str] = {
+        (): "chat",
+        ("--wire-api", "chat"): "chat",
+        ("--wire-api", "responses"): "responses",
+        ("--wire-api", "responses", "--websocket", "off"): "responses",
+        ("--wire-api", "responses", "--websocket", "on"): "websocket",
+        ("--wire-api", "responses", "--websocket", "auto"): "websocket",
+    }
+    turn = Turn(reasoning="Hm.", text=["Grü", "ezi"], usage=USAGE)
+    async with ScriptedServer(lambda _: turn, strict=True) as server:
+        for options, wire in table.items():
+            run = await turnwire("ask", "--base-url", server.base_url, "--model", "m", *options, "Say hello")
+            assert (run.code, run.stdout, server.requests[-1].wire) == (0, "Grüezi\n", wire)
+            assert re.fullmatch(rf"Hm\.\n100 tokens in \(93% cached\), 5 out \(2 reasoning\); {PACE}\n", run.stderr)
+    assert (server.errors, len(server.requests)) == ([], len(table))
+
+
+async def test_json_gives_the_events_of_a_websocket_too(turnwire: Command) -> None:
+    async with ScriptedServer([Turn(text="Yes.")]) as server:
+        options = ("--base-url", server.base_url, "--wire-api", "responses", "--websocket", "on", "--model", "m")
+        run = await turnwire("ask", *options, "--json", "Is it?")
+    events = [decoded(line) for line in run.stdout.splitlines()]
+    assert [type(event) for event in events] == [
+        *(Created, OutputItemAdded, OutputTextDelta, OutputItemDone, Completed)
+    ]
+    assert run.code == 0
+
+
+async def test_a_configured_provider_brings_its_wire_and_options_outrank_it(turnwire: Command) -> None:
+    async with ScriptedServer(lambda _: Turn(text="Yes.")) as server:
+        turnwire.configure(
+            f'[providers.mine]\nbase_url = "{server.base_url}"\nwire_api = "responses"\nwebsocket = "auto"\n'
+        )
+        for options in ((), ("--websocket", "off"), ("--wire-api", "chat")):
+            run = await turnwire("ask", "--model", "m", *options, "Is it?")
+            assert (run.code, run.stdout) == (0, "Yes.\n")
+    assert [request.wire for request in server.requests] == ["websocket", "responses", "chat"]
+
+
+async def test_a_server_without_websocket_is_asked_by_http_and_that_is_told(turnwire: Command) -> None:
+    async with ScriptedServer([Turn(text="Yes.")], handshakes=Status(426)) as server:
+        options = ("--base-url", server.base_url, "--wire-api", "responses", "--model", "m", "--websocket")
+        auto = await turnwire("ask", *options, "auto", "Is it?")
+        on = await turnwire("ask", *options, "on", "Is it?")
+    assert (auto.code, auto.stdout) == (0, "Yes.\n")
+    assert re.fullmatch(rf"http://\S+ opens no WebSocket, and is asked by HTTP\n{SUMMARY}", auto.stderr)
+    assert failed(on, "", "(WebSocket) answered 426")
+    assert [request.wire for request in server.requests] == ["responses"]
+
+
 async def test_the_prompt_comes_from_the_words_from_standard_input_or_from_both(turnwire: Command) -> None:
     table = {
         ("Why?",): (b"", "Why?"),
@@ -255,6 +307,16 @@ def test_what_is_not_right_before_anything_is_asked_ends_with_code_2(turnwire: C
         ): "image 'one.png' can't be read: No such file or directory",
         ("Why?", "--provider", "vllm", "--image", "two.txt"): (
             "image 'two.txt' is neither an address nor a file with an image's suffix"
+        ),
+        ("Why?", "--provider", "vllm", "--wire-api", "smoke"): (
+            "provider 'vllm' can't be used: wire_api 'smoke' is not known; known are 'chat' and 'responses'"
+        ),
+        ("Why?", "--provider", "vllm", "--websocket", "on"): (
+            "provider 'vllm' can't be used: Chat Completions has no WebSocket; "
+            "set wire_api to 'responses' or websocket to false"
+        ),
+        ("Why?", "--provider", "vllm", "--websocket", "true"): (
+            "--websocket 'true' is not known; known are auto, on and off"
         ),
         ("--provider", "vllm"): "the prompt is empty: write it behind `turnwire ask`, or pipe it in",
     }

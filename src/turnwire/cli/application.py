@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from turnwire.cli.ask import ask
 from turnwire.cli.console import ExitCode, note, tell_error
 from turnwire.cli.demo import demo
+from turnwire.cli.doctor import doctor
 from turnwire.cli.providers import providers
 from turnwire.cli.replay import replay
 from turnwire.errors import ApiError, ConfigurationError
@@ -72,5 +73,5 @@ def _prepare(
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (ask, replay, providers, demo):
+for command in (ask, doctor, replay, providers, demo):
     application.command()(command)

@@ -8,7 +8,7 @@ import mimetypes
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from turnwire.cli.answer import AnswerWriter, JsonWriter, Pace, TextWriter, loss
 from turnwire.cli.console import ExitCode, note, piped
 from turnwire.cli.provider_choice import choose_provider, only_model
 from turnwire.client import ModelClient, Provider
+from turnwire.client.socket import FrameDecoder
 from turnwire.errors import ConfigurationError
 from turnwire.event import Completed, OutputItemDone
 from turnwire.item import InputImage, InputText, Message
@@ -37,8 +38,15 @@ def ask(
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="The server's address, up to before /chat/completions.")
     ] = None,
+    wire_api: Annotated[
+        str | None, typer.Option(metavar="chat|responses", help="The API to ask over; with a bare --base-url: chat.")
+    ] = None,
+    websocket: Annotated[
+        str | None,
+        typer.Option(metavar="auto|on|off", help="Whether Responses go over WebSocket; auto tries it first."),
+    ] = None,
     dialect: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How the server speaks; with a bare --base-url: tolerant.")
+        str | None, typer.Option(metavar="NAME", help="How the server speaks chat; with a bare --base-url: tolerant.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="By default the only one that it serves.")
@@ -68,6 +76,8 @@ def ask(
     chosen = choose_provider(
         provider,
         base_url=base_url,
+        wire_api=wire_api,
+        websocket=_websocket(websocket, wire_api),
         dialect=None if dialect is None else ChatDialect.preset(dialect),
         api_key_env=api_key_env,
         idle_timeout=timeout,
@@ -95,6 +105,8 @@ async def _answer(provider: Provider, model: str | None, prompt: Prompt, writer:
         pace = Pace()
         try:
             async with stream:
+                if provider.websocket == "auto" and not isinstance(stream.decoder, FrameDecoder):
+                    note(f"{provider.name} opens no WebSocket, and is asked by HTTP")
                 async for event in stream:
                     pace.saw(event)
                     writer.write(event)
@@ -118,6 +130,18 @@ class _RetryNotes:
         """Called after each attempt."""
         if record.status is not None and record.retry_delay is not None:
             note(f"the server answered {record.status}; asking again in {record.retry_delay:.1f} s")
+
+
+def _websocket(wanted: str | None, wire_api: str | None) -> bool | Literal["auto"] | None:
+    """The provider's ``websocket``; None where its own is to stay. Who asks for chat needs not say that it has none."""
+    match wanted:
+        case None:
+            return False if wire_api == "chat" else None
+        case "auto":
+            return "auto"
+        case "on" | "off":
+            return wanted == "on"
+    raise ConfigurationError(f"--websocket {wanted!r} is not known; known are auto, on and off")
 
 
 def _text(words: Sequence[str]) -> str:

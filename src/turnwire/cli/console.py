@@ -10,7 +10,19 @@ from rich.text import Text
 
 from turnwire.event import TokenUsage
 
-__all__ = ["ExitCode", "duration", "note", "notes", "percent", "piped", "tell_error", "usage_words", "visible", "write"]
+__all__ = [
+    "ExitCode",
+    "Output",
+    "duration",
+    "note",
+    "notes",
+    "percent",
+    "piped",
+    "tell_error",
+    "usage_words",
+    "visible",
+    "write",
+]
 
 
 class ExitCode(IntEnum):
@@ -29,7 +41,15 @@ class ExitCode(IntEnum):
     """Nobody reads the output any more: 128 + SIGPIPE."""
 
 
-notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+class Output(Console):
+    """A console that lets a command know when nobody reads it any more; rich's own ends the process with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles the error."""
+        raise BrokenPipeError
+
+
+notes = Output(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 """Standard error, in colours where it is a terminal; rich is given nothing to interpret, for servers write here too."""
 
 # Of the control characters only these two may reach a terminal: the others move the cursor, or do worse.

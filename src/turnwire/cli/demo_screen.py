@@ -7,11 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from turnwire.cli.console import duration, percent, visible
+from turnwire.cli.console import Output, duration, percent, visible
 from turnwire.cli.demo_forwarder import Forwarding
 from turnwire.event import Completed, OutputItemDone, OutputTextDelta, ReasoningContentDelta, ResponseEvent, TokenUsage
 from turnwire.item import FunctionCall
@@ -40,7 +39,7 @@ class Screen:
 
     def __init__(self, log: Sequence[Forwarding]) -> None:
         self._log = log
-        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._console = Output(highlight=False, markup=False, emoji=False)
         self._turn = 0
         self._request = 0
         self._first: float | None = None  # when the open answer's first event came

@@ -16,7 +16,7 @@ from turnwire.transport.http import HttpRequest, HttpTransport
 from turnwire.wire.chat import ChatDialect
 from turnwire.wire.failure import failure_from_response
 
-__all__ = ["choose_provider", "only_model"]
+__all__ = ["choose_provider", "only_model", "served_models"]
 
 _MAX_LIST = 4 * 1024 * 1024
 _MAX_NAMES = 10
@@ -52,7 +52,7 @@ def choose_provider(name: str | None, **changes: Any) -> Provider:
 
 async def only_model(provider: Provider) -> str:
     """The one model that the server lists; `ConfigurationError` where it has another number of them, or no list."""
-    names = await _served_models(provider)
+    names = await served_models(provider)
     if len(names) == 1:
         return names[0]
     if not names:
@@ -62,20 +62,8 @@ async def only_model(provider: Provider) -> str:
     raise ConfigurationError(f"{provider.name} serves {len(names)} models, name one with --model: {listed}{more}")
 
 
-def _only_provider(configured: dict[str, Provider]) -> Provider:
-    if not configured:
-        raise ConfigurationError(
-            "no provider is configured: name a preset with --provider, give a server's address with --base-url, "
-            "or write a [providers.NAME] table into turnwire.toml"
-        )
-    if len(configured) > 1:
-        names = ", ".join(configured)
-        raise ConfigurationError(f"{len(configured)} providers are configured, choose one with --provider: {names}")
-    return next(iter(configured.values()))
-
-
-async def _served_models(provider: Provider) -> list[str]:
-    """The names at ``GET {base_url}/models``, in the server's order."""
+async def served_models(provider: Provider) -> list[str]:
+    """The names at ``GET {base_url}/models``, in the server's order; `ConfigurationError` where it gives no list."""
     url = provider.url("models")
     where = url.partition("?")[0]
     headers = {"user-agent": f"turnwire/{version('turnwire')}", **await provider.request_headers()}
@@ -101,3 +89,15 @@ async def _served_models(provider: Provider) -> list[str]:
         raise ConfigurationError(
             f"{where} gave no list of models (check the base_url; where it is right, name a model with --model)"
         ) from None
+
+
+def _only_provider(configured: dict[str, Provider]) -> Provider:
+    if not configured:
+        raise ConfigurationError(
+            "no provider is configured: name a preset with --provider, give a server's address with --base-url, "
+            "or write a [providers.NAME] table into turnwire.toml"
+        )
+    if len(configured) > 1:
+        names = ", ".join(configured)
+        raise ConfigurationError(f"{len(configured)} providers are configured, choose one with --provider: {names}")
+    return next(iter(configured.values()))

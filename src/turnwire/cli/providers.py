@@ -8,10 +8,9 @@ from typing import Annotated
 import msgspec
 import typer
 from msgspec import Struct
-from rich.console import Console
 from rich.text import Text
 
-from turnwire.cli.console import write
+from turnwire.cli.console import Output, write
 from turnwire.client import Provider, load_providers
 from turnwire.client.configuration import configuration_paths
 from turnwire.client.provider import PROVIDER_PRESETS
@@ -80,7 +79,7 @@ def _dialect_name(provider: Provider) -> str:
 
 def _show(entries: list[_Entry]) -> None:
     """Two lines each, which fit any terminal: where it is; its key, its dialect and the source."""
-    console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+    console = Output(highlight=False, emoji=False, markup=False, soft_wrap=True)
     width = max(len(entry.name) for entry in entries) + 2
     for entry in entries:
         console.print(Text.assemble((entry.name.ljust(width), "bold"), entry.base_url or "yours, by --base-url"))

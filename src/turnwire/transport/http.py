@@ -29,7 +29,7 @@ from turnwire.errors import (
 )
 from turnwire.transport.tls import reason, tls_context
 
-__all__ = ["HttpRequest", "HttpResponse", "HttpTransport"]
+__all__ = ["HttpRequest", "HttpResponse", "HttpTransport", "proxy_for"]
 
 _MAX_HEAD = 64 * 1024
 _MAX_READ = 64 * 1024
@@ -146,7 +146,7 @@ class HttpTransport:
         where = request.url.partition("?")[0]
         if self._session.closed:
             raise ConfigurationError(f"the request to {where} can't be sent: the client is closed")
-        proxy = _proxy(request.url, self._proxies)
+        proxy = proxy_for(request.url, self._proxies)
         while True:
             connection = _ConnectionUse()
             try:
@@ -183,8 +183,8 @@ async def _note_reuse(
     context.trace_request_ctx.kept = True
 
 
-def _proxy(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy that the environment names for this address, None where it is to be reached directly.
+def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
+    """The proxy of those that the environment names for this address, None where it is to be reached directly.
 
     aiohttp would find it too, but with ``trust_env`` it also takes keys from a netrc file, in place of the provider's.
     """
