@@ -1,4 +1,4 @@
-"""Answers of some 500 chunks, as servers write them: the bytes that every side of every benchmark is given."""
+"""Chat answers of some 500 chunks, as servers write them: the bytes that every side of a benchmark is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from turnwire.wire.sse import encode_event
 
-__all__ = ["ANSWERS", "Answer"]
+__all__ = ["ANSWERS", "Answer", "blocks", "texts"]
 
 Delta: TypeAlias = dict[str, Any]
 
@@ -43,12 +43,18 @@ class Answer(Struct, frozen=True):
 
     @property
     def blocks(self) -> list[bytes]:
-        """The same bytes as 64 KiB reads, cut wherever that falls."""
-        body = b"".join(self.events)
-        return [body[start : start + _BLOCK] for start in range(0, len(body), _BLOCK)]
+        """The same bytes as 64 KiB reads."""
+        return blocks(self.events)
 
 
-def _texts(count: int) -> Iterator[str]:
+def blocks(events: Iterable[bytes]) -> list[bytes]:
+    """Events as 64 KiB reads, cut wherever that falls."""
+    body = b"".join(events)
+    return [body[start : start + _BLOCK] for start in range(0, len(body), _BLOCK)]
+
+
+def texts(count: int) -> Iterator[str]:
+    """What a model says, a token at a time."""
     return (_TOKENS[number % len(_TOKENS)] for number in range(count))
 
 
@@ -112,13 +118,13 @@ def _openai(deltas: Iterable[Delta]) -> Iterator[dict[str, Any]]:
 
 def _agent_turn() -> Iterator[Delta]:
     """Reasoning, a text, and a call whose arguments come in fragments."""
-    for text in _texts(_CHUNKS * 2 // 5):
+    for text in texts(_CHUNKS * 2 // 5):
         yield {"reasoning": text}
-    for text in _texts(_CHUNKS * 2 // 5):
+    for text in texts(_CHUNKS * 2 // 5):
         yield {"content": text}
     name = {"name": "write_file", "arguments": ""}
     yield {"tool_calls": [{"id": "chatcmpl-tool-1f0c", "type": "function", "index": 0, "function": name}]}
-    for text in ('{"text": "', *_texts(_CHUNKS // 5), '"}'):
+    for text in ('{"text": "', *texts(_CHUNKS // 5), '"}'):
         arguments = text if text.startswith(('{"', '"}')) else msgspec.json.encode(text).decode()[1:-1]
         yield {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}
 
@@ -126,9 +132,9 @@ def _agent_turn() -> Iterator[Delta]:
 ANSWERS = {
     answer.name: answer
     for answer in (
-        _answer("vllm", _vllm({"content": text} for text in _texts(_CHUNKS))),
-        _answer("llamacpp", _llamacpp({"content": text} for text in _texts(_CHUNKS))),
-        _answer("openai", _openai({"content": text} for text in _texts(_CHUNKS))),
+        _answer("vllm", _vllm({"content": text} for text in texts(_CHUNKS))),
+        _answer("llamacpp", _llamacpp({"content": text} for text in texts(_CHUNKS))),
+        _answer("openai", _openai({"content": text} for text in texts(_CHUNKS))),
         _answer("agent-turn", _vllm(_agent_turn(), finish="tool_calls")),
     )
 }

@@ -1,19 +1,17 @@
-"""What decoding costs, without any socket: turnwire, the floor below it, and the openai SDK on the same bytes."""
+"""What decoding chat costs, without any socket: turnwire, the floor below it, and the openai SDK on the same bytes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
-import httpx2
 import msgspec
 from msgspec import Struct
-from openai import OpenAI
 
 from answer import ANSWERS, Answer
-from measurement import Comparison, Effort, Section, Target, alternate
+from measurement import Comparison, Effort, Section, Target, alternate, timed
+from sdk import sdk_chat
 from turnwire.wire.chat import ChatDecoder
 from turnwire.wire.chat.chunk import chunk_decoder
 
@@ -55,21 +53,12 @@ def measure_decoding(effort: Effort) -> Iterator[Section]:
 
 
 def _samples(answer: Answer, reads: Sequence[bytes], effort: Effort) -> dict[str, list[float]]:
-    def timed(decode: Callable[[], float], repeats: int) -> Callable[[], float]:
-        """Microseconds per chunk, for what gives the seconds that it took to decode the answer once."""
-
-        def measure() -> float:
-            decode()  # the side before has left the caches to itself
-            return sum(decode() for _ in range(repeats)) / repeats / answer.chunks * 1e6
-
-        return measure
-
     repeats = effort.decoder_repeats
     sides = {
-        "turnwire": timed(lambda: _turnwire(reads), repeats),
-        "floor": timed(lambda: _floor(reads, chunk_decoder.decode), repeats),
-        "narrow": timed(lambda: _floor(reads, _narrow_decoder.decode), repeats),
-        "sdk": timed(_Sdk(reads).decode, 1),
+        "turnwire": timed(lambda: _turnwire(reads), repeats, answer.chunks),
+        "floor": timed(lambda: _floor(reads, chunk_decoder.decode), repeats, answer.chunks),
+        "narrow": timed(lambda: _floor(reads, _narrow_decoder.decode), repeats, answer.chunks),
+        "sdk": timed(sdk_chat(reads), 1, answer.chunks),
     }
     return alternate(sides, effort.decoder_rounds)
 
@@ -102,32 +91,3 @@ def _floor(reads: Sequence[bytes], decode: Callable[[bytes], object]) -> float:
                 start = end + 2
             rest = data[start:]
     return time.perf_counter() - started
-
-
-class _Sdk:
-    """The openai SDK over a transport that has the bytes in memory; the request itself is not timed."""
-
-    def __init__(self, reads: Sequence[bytes]) -> None:
-        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=_HEADERS, stream=_Body(reads)))
-        self._client: Any = OpenAI(
-            api_key="none", base_url="http://127.0.0.1/v1", http_client=httpx2.Client(transport=transport)
-        )
-
-    def decode(self) -> float:
-        messages = [{"role": "user", "content": "hello"}]
-        with self._client.chat.completions.create(model="bench", messages=messages, stream=True) as stream:
-            started = time.perf_counter()
-            for _ in stream:
-                pass
-            return time.perf_counter() - started
-
-
-_HEADERS = {"content-type": "text/event-stream"}
-
-
-class _Body(httpx2.SyncByteStream):
-    def __init__(self, reads: Sequence[bytes]) -> None:
-        self._reads = reads
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._reads)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-__all__ = ["Comparison", "Effort", "Section", "Target", "alternate"]
+__all__ = ["Comparison", "Effort", "Section", "Target", "alternate", "timed"]
 
 Samples: TypeAlias = Sequence[float]
 
@@ -88,6 +88,16 @@ class Section(Struct, frozen=True):
     unit: str
     other: str
     comparisons: Sequence[Comparison]
+
+
+def timed(decode: Callable[[], float], repeats: int, count: int) -> Callable[[], float]:
+    """Microseconds per chunk or event, for what gives the seconds that it took to decode ``count`` of them once."""
+
+    def measure() -> float:
+        decode()  # the side before has left the caches to itself
+        return sum(decode() for _ in range(repeats)) / repeats / count * 1e6
+
+    return measure
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from decoding import measure_decoding
 from loopback import measure_clients
 from measurement import Effort
 from report import conditions, put_into, to_markdown, to_text
+from responses_decoding import measure_responses_decoding
 
 _EFFORTS = {
     "full": Effort(
@@ -47,7 +48,7 @@ _EFFORTS = {
 
 def main() -> None:
     """Measure, and print section by section."""
-    parser = argparse.ArgumentParser(description="turnwire's decoder and client against their targets")
+    parser = argparse.ArgumentParser(description="turnwire's decoders and client against their targets")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--quick", action="store_const", dest="effort", const="quick", help="under a minute, rougher")
     pace.add_argument(
@@ -60,7 +61,8 @@ def main() -> None:
     facts = conditions(effort)
     print(*(f"{name}: {value}" for name, value in facts), "", sep="\n", flush=True)
     sections = []
-    for section in itertools.chain(measure_decoding(_EFFORTS[effort]), measure_clients(_EFFORTS[effort])):
+    measures = (measure_decoding, measure_responses_decoding, measure_clients)
+    for section in itertools.chain.from_iterable(measure(_EFFORTS[effort]) for measure in measures):
         print(to_text(section), flush=True)
         sections.append(section)
     if options.markdown is not None:

@@ -19,6 +19,9 @@ SECTIONS = {
     "Decoder over the floor, per chunk": DECODED,
     "Decoder over the narrowest floor, per chunk": DECODED,
     "Decoder against the openai SDK's, per chunk": DECODED,
+    "Responses decoder against the openai SDK's, per event": [
+        *("SSE, one event per read", "SSE, 64 KiB blocks", "WebSocket, one event per message"),
+    ],
     "Client flooded over loopback, CPU time per chunk": ["vllm, asyncio", "openai, asyncio", "vllm, uvloop"],
     "Client at 2 streams x 100 chunks/s over loopback, CPU time per chunk": [
         *("vllm, in-step, asyncio", "vllm, out-of-step, asyncio", "vllm, in-step, uvloop"),

@@ -34,6 +34,7 @@ class ServerEvent(Struct, gc=False):
 _decode = msgspec.json.Decoder(ServerEvent).decode
 _BLANK = b"\n\n"
 _DATA = b"\ndata: "
+_BETWEEN = b"\n\nevent: "
 
 
 def decode_event(payload: str | bytes) -> ServerEvent | None:
@@ -64,12 +65,11 @@ def named_payloads(block: bytes) -> tuple[list[bytes], bytes] | None:
     if end < 0:
         return [], block
     body, rest = block[:end], block[end + 2 :]
-    events = body.split(_BLANK)
-    others = len(events) - 1
-    if body.count(b"\n\nevent: ") != others or body.count(b"\n") != 3 * others + 1:
+    events = body.split(_BETWEEN)
+    if body.count(b"\n") != 3 * len(events) - 2:
         return None
     try:
-        # One line break is left for each event, and each must have one in front of its data.
+        # Besides those between them, there is one line break for each event, and each must have one before its data.
         return [event[event.index(_DATA) + len(_DATA) :] for event in events], rest
     except ValueError:
         return None
