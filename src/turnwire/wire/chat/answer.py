@@ -38,6 +38,7 @@ from turnwire.wire.chat.dialect import ReasoningName
 from turnwire.wire.chat.plain import PlainName, TextName
 from turnwire.wire.chat.tool_call import GrowingCalls
 from turnwire.wire.failure import failure_from_object
+from turnwire.wire.token_count import token_count
 
 __all__ = ["GrowingAnswer"]
 
@@ -351,18 +352,15 @@ def _thinking_text(value: Any) -> str:
 
 
 def _token_usage(usage: dict[str, Any], timings: dict[str, Any] | None) -> TokenUsage:
-    prompt = _count(usage, "prompt_tokens")
-    output = _count(usage, "completion_tokens")
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    prompt = token_count(usage, "prompt_tokens")
+    output = token_count(usage, "completion_tokens")
+    cached = token_count(usage.get("prompt_tokens_details"), "cached_tokens") or token_count(
+        usage, "prompt_cache_hit_tokens"
+    )
     return TokenUsage(
         input_tokens=prompt,
-        cached_input_tokens=cached or _count(timings, "cache_n"),
+        cached_input_tokens=cached or token_count(timings, "cache_n"),
         output_tokens=output,
-        reasoning_output_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        total_tokens=_count(usage, "total_tokens") or prompt + output,
+        reasoning_output_tokens=token_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        total_tokens=token_count(usage, "total_tokens") or prompt + output,
     )
-
-
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

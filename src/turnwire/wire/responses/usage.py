@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnwire.event import TokenUsage
+from turnwire.wire.token_count import token_count
 
 __all__ = ["decode_usage", "encode_usage"]
 
@@ -13,14 +14,14 @@ def decode_usage(usage: Any) -> TokenUsage | None:
     """The counts of a ``usage`` object, None for anything else; what is not a count is 0."""
     if not isinstance(usage, dict):
         return None
-    input_tokens = _count(usage, "input_tokens")
-    output_tokens = _count(usage, "output_tokens")
+    input_tokens = token_count(usage, "input_tokens")
+    output_tokens = token_count(usage, "output_tokens")
     return TokenUsage(
         input_tokens=input_tokens,
-        cached_input_tokens=_count(usage.get("input_tokens_details"), "cached_tokens"),
+        cached_input_tokens=token_count(usage.get("input_tokens_details"), "cached_tokens"),
         output_tokens=output_tokens,
-        reasoning_output_tokens=_count(usage.get("output_tokens_details"), "reasoning_tokens"),
-        total_tokens=_count(usage, "total_tokens") or input_tokens + output_tokens,
+        reasoning_output_tokens=token_count(usage.get("output_tokens_details"), "reasoning_tokens"),
+        total_tokens=token_count(usage, "total_tokens") or input_tokens + output_tokens,
     )
 
 
@@ -33,8 +34,3 @@ def encode_usage(usage: TokenUsage) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_output_tokens},
         "total_tokens": usage.total_tokens,
     }
-
-
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
