@@ -19,7 +19,8 @@ class Prompt(Struct, frozen=True):
     ``input`` is the whole conversation so far; a bare string stands for one user message. ``tools`` are
     definitions in the Responses form (``{"type": "function", "name": …, "parameters": …}``) or the chat form
     (``{"type": "function", "function": {…}}``). ``tool_choice`` is ``auto``, ``none``, ``required``, the name of
-    a function or the API's own object. ``output_schema`` is a JSON schema that the answer shall follow.
+    a function or the API's own object. ``output_schema`` is a JSON schema that the answer shall follow,
+    or the API's own object: ``{"type": "json_schema", "name": …, "schema": …}`` or ``{"type": "json_object"}``.
     ``reasoning`` is the API's own object, such as ``{"effort": "low"}``. ``max_output_tokens`` counts tokens.
     ``extra`` is merged into the request body last and wins over everything that turnwire puts there.
 

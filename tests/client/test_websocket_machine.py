@@ -113,6 +113,7 @@ class Turns(RuleBasedStateMachine):
                 turn.say("Again, please.")
 
         self.runner.run(ask())
+        self.fault = None  # where the handshake was refused, no request met it
         self._heed(number)
 
     @precondition(lambda self: self.turns)
@@ -168,3 +169,19 @@ Turns.TestCase.settings = settings(
 @pytest.mark.usefixtures("_no_proxies")
 class TestTurns(Turns.TestCase):  # type: ignore[misc]
     pass
+
+
+@pytest.mark.usefixtures("_no_proxies")
+def test_a_fault_that_no_request_met_is_not_left_for_a_compaction() -> None:
+    """The third handshake is refused, so that the ask ends before the script is asked for its turn."""
+    state = Turns()
+    try:
+        state.begin(place="after_created", websocket=True, refused=True)
+        state.open_turn()
+        state.leave_early(which=0)
+        state.leave_early(which=0)
+        state.ask(which=0, fault=1, restart=False)
+        assert (len(state.server.handshakes), len(state.server.requests)) == (3, 2)
+        state.compact(which=0)
+    finally:
+        state.teardown()

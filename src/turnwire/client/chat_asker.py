@@ -6,7 +6,6 @@ from turnwire.client.provider import Provider
 from turnwire.client.requester import Requester
 from turnwire.client.stream import Asked, OnPoll
 from turnwire.client.watch import StreamWatch
-from turnwire.item import CustomToolCall, FunctionCall
 from turnwire.prompt import Prompt
 from turnwire.wire.answer_decoder import AnswerDecoder
 from turnwire.wire.chat import ChatDecoder, ReasoningName, encode_request
@@ -42,22 +41,22 @@ class ChatAsker:
         request = encode_request(
             prompt, model=model, dialect=provider.dialect, reasoning_name=reasoning_names.get(model)
         )
-        self._body = request.body
+        self._request = request
         self.dropped = request.dropped
 
     async def ask(self) -> Asked:
         """One request, under the turn's token."""
-        response = await self._requester.post(_PATH, self._body, self._watch)
+        response = await self._requester.post(_PATH, self._request.body, self._watch)
         answers = self._prompt.extra.get("n")
-        calls = {item.call_id for item in self._prompt.items if isinstance(item, FunctionCall | CustomToolCall)}
         decoder = ChatDecoder(
             self._provider.dialect,
             max_output_tokens_set=_is_bounded(self._prompt),
             watch_calls=self._watch_calls,
             max_event_size=self._provider.max_event_size,
             choices=answers if isinstance(answers, int) else 1,
-            taken_call_ids=calls,
+            taken_call_ids=self._request.call_ids,
             refuse_bare_end=True,
+            tools=self._request.tools,
         )
         return Asked(response, decoder, on_poll=self._on_poll)
 

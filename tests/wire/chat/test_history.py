@@ -46,6 +46,7 @@ from turnwire.item import (
 from turnwire.prompt import Prompt
 from turnwire.wire.chat.dialect import PRESETS, ChatDialect
 from turnwire.wire.chat.request import encode_request
+from turnwire.wire.sealed import seal, sealed_reasoning
 
 # Servers' habits on the way in, each under its own name.
 
@@ -394,6 +395,28 @@ def test_the_name_that_the_server_uses_outranks_the_dialects():
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("reasoning_content", {"reasoning_content": "why"}),
+        ("reasoning_details", {"reasoning_details": [{"type": "reasoning.text", "text": "why"}]}),
+    ],
+)
+def test_reasoning_that_was_sealed_goes_back_in_the_clear(name, field):
+    sealed = sealed_reasoning(thought("why"))
+    dialect = ChatDialect(reasoning_back="always", reasoning_name=name)
+    for item in (sealed, msgspec.structs.replace(sealed, content=None)):
+        assert messages(item, assistant("so"), dialect=dialect) == [{"role": "assistant", "content": "so", **field}]
+
+
+def test_a_summary_that_was_sealed_is_what_the_model_is_told_of_the_conversation():
+    assert messages(assistant("a"), Compaction(seal("compaction", "They said hi.")), assistant("b")) == [
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "The conversation so far was replaced by this summary of it:\n\nThey said hi."},
+        {"role": "assistant", "content": "b"},
+    ]
+
+
 # What can't be carried over.
 
 
@@ -402,6 +425,7 @@ def test_the_name_that_the_server_uses_outranks_the_dialects():
     [
         ([WebSearchCall(), WebSearchCall()], ["item of type 'web_search_call'"]),
         ([Compaction("…")], ["item of type 'compaction'"]),
+        ([Compaction(seal("reasoning", "why"))], ["item of type 'compaction'"]),
         ([OtherItem({"type": "mcp_call"})], ["item of type 'mcp_call'"]),
         ([OtherItem({"type": "mcp_list", "content": [{}]})], ["item of type 'mcp_list'"]),
         ([output("a"), call("b"), output("b")], ["output of the unknown call 'a'"]),

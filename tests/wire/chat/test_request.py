@@ -104,6 +104,42 @@ def test_a_schema_for_a_server_that_knows_json_alone_is_told_in_the_system_promp
     }
 
 
+NAMED = {"name": "city", "description": "d", "schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("output_schema", "sent"),
+    [
+        ({"type": "json_object"}, {"type": "json_object"}),
+        ({"type": "json_schema", **NAMED}, {"type": "json_schema", "json_schema": NAMED}),
+    ],
+)
+def test_the_form_of_an_answer_may_be_the_apis_own_object(output_schema, sent):
+    assert fields(output_schema=output_schema) == {"response_format": sent}
+
+
+@pytest.mark.parametrize(
+    ("output_schema", "told"),
+    [
+        ({"type": "json_object"}, []),
+        (
+            {"type": "json_schema", **NAMED},
+            [
+                {
+                    "role": "system",
+                    "content": "Answer with one JSON object that follows this JSON schema, and with nothing else:\n"
+                    '{"type":"object"}',
+                }
+            ],
+        ),
+    ],
+)
+def test_a_server_that_knows_json_alone_is_told_the_schema_without_its_name(output_schema, told):
+    body, _ = encoded(Prompt("hi", output_schema=output_schema), ChatDialect(output_schemas="json_object"))
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["messages"] == [*told, {"role": "user", "content": "hi"}]
+
+
 @pytest.mark.parametrize(
     ("dialect", "prompt", "named"),
     [

@@ -1,15 +1,18 @@
 """Tools: what a server is told of them, and what they are called there."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.encoding import chat_output, chat_tool, dropped, encoded, fields
 from turnwire.errors import InvalidPrompt
-from turnwire.item import OtherItem, ToolSearchCall, ToolSearchOutput
+from turnwire.item import CustomToolCall, FunctionCall, OtherItem, ToolSearchCall, ToolSearchOutput
 from turnwire.prompt import Prompt
+from turnwire.wire.chat.dialect import ChatDialect
 from turnwire.wire.chat.request import encode_request
-from turnwire.wire.chat.tool import ToolOrigin, flat_name
+from turnwire.wire.chat.tool import ToolOrigin, Tools, flat_name
 
 LONG = "performance_analyze_insight_of_the_page_that_is_open"
 
@@ -165,6 +168,11 @@ def test_tools_that_the_history_brings_can_be_called():
         ({"name": "f"}, "a tool is {'name': 'f'}; expected an object with a type"),
         ("f", "a tool is 'f'; expected an object with a type"),
         ({"type": "namespace"}, "a namespace of tools is {'type': 'namespace'}; expected a name and a list of tools"),
+        (
+            {"type": "namespace", "name": "", "tools": []},
+            "a namespace of tools is {'type': 'namespace', 'name': '', 'tools': []}; "
+            "expected a name and a list of tools",
+        ),
         ({"type": "function", "name": "f", "description": 5}, "the description of the tool 'f' is 5; expected a text"),
         (
             {"type": "function", "name": "f", "parameters": []},
@@ -191,6 +199,7 @@ def test_an_invalid_tool_is_named(tool, complaint):
         ({"type": "custom", "name": "patch"}, "patch"),
         ({"type": "custom", "custom": {"name": "patch"}}, "patch"),
         ({"type": "tool_search"}, "tool_search"),
+        ({"type": "function", "name": "patch"}, "patch"),
     ],
 )
 def test_a_tool_choice_is_a_word_or_a_function(choice, sent):
@@ -256,6 +265,11 @@ def test_a_tool_choice_may_be_among_some_of_the_tools(allowed, sent):
             ["tool of type 'namespace'"],
         ),
         (
+            [{"type": "namespace", "name": "a", "tools": [{"type": "tool_search", "execution": "client"}]}],
+            None,
+            ["tool of type 'tool_search'"],
+        ),
+        (
             [{"type": "function", "name": "f"}, {"type": "function", "name": "f", "description": "d"}],
             None,
             ["earlier definition of the tool 'f'"],
@@ -306,6 +320,47 @@ def test_the_name_of_a_function_leads_back_to_the_tool():
         "tool_search": ToolOrigin("tool_search", "tool_search"),
         "patch": ToolOrigin("custom", "patch"),
     }
+
+
+def test_two_tools_never_go_by_one_name():
+    function, custom = {"type": "function", "name": "c"}, {"type": "custom", "name": "c"}
+    prompt = Prompt(
+        [
+            *(FunctionCall("b__c", "{}", "1", namespace="a"), FunctionCall("c", "{}", "2", namespace="a__b")),
+            *(FunctionCall("a__b__c", "{}", "3"), CustomToolCall("c", "", "4"), FunctionCall("c", "{}", "5")),
+        ],
+        tools=[
+            {"type": "namespace", "name": "a__b", "tools": [function]},
+            {"type": "namespace", "name": "a", "tools": [{"type": "function", "name": "b__c"}]},
+            function,
+            custom,
+        ],
+        tool_choice={"type": "function", "name": "b__c", "namespace": "a"},
+    )
+    request = encode_request(prompt, model="m")
+    assert request.dropped == ()
+    assert request.tools == {
+        "a__b__c": ToolOrigin("function", "c", "a__b"),
+        "a__b__c_5e844bb7": ToolOrigin("function", "b__c", "a"),
+        "c": ToolOrigin("function", "c"),
+        "c_99001bda": ToolOrigin("custom", "c"),
+        "a__b__c_d45149ce": ToolOrigin("function", "a__b__c"),  # called, but not declared
+    }
+    body = json.loads(request.body)
+    assert [tool["function"]["name"] for tool in body["tools"]] == [*request.tools][:4]
+    assert body["tool_choice"] == {"type": "function", "function": {"name": "a__b__c_5e844bb7"}}
+    sent = [call["function"]["name"] for call in body["messages"][0]["tool_calls"]]
+    assert sent == ["a__b__c_5e844bb7", "a__b__c", "a__b__c_d45149ce", "c_99001bda", "c"]
+
+
+def test_a_function_that_is_called_what_a_tool_would_be_called_is_no_obstacle():
+    plain, inner = ToolOrigin("function", "b__c"), ToolOrigin("function", "c", "b")
+    tools = Tools(ChatDialect(), [])
+    name = [tools.name(plain), tools.name(inner)][1]
+    others = Tools(ChatDialect(), [])
+    taken = {others.name(plain), others.name(ToolOrigin("function", name))}
+    assert taken == {"b__c", name}
+    assert others.name(inner) not in taken
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ open     `complete`                                     what is open is done, `C
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from turnwire.errors import ContextWindowExceeded
@@ -36,6 +36,7 @@ from turnwire.wire.answer_decoder import Ending
 from turnwire.wire.chat.chunk import Choice, Chunk, Delta
 from turnwire.wire.chat.dialect import ReasoningName
 from turnwire.wire.chat.plain import PlainName, TextName
+from turnwire.wire.chat.tool import ToolOrigin
 from turnwire.wire.chat.tool_call import GrowingCalls
 from turnwire.wire.failure import failure_from_object
 from turnwire.wire.token_count import token_count
@@ -53,7 +54,7 @@ class GrowingAnswer:
     """Takes the chunks of one answer and appends to ``events`` what they became.
 
     ``bounded`` says that the caller bounded the answer's length, ``choices`` how many answers were asked for.
-    ``emit_open_calls`` is `ChatDialect.open_calls`; ``watch_calls`` and ``taken_ids`` are those of `GrowingCalls`.
+    ``emit_open_calls`` is `ChatDialect.open_calls`; the others are those of `GrowingCalls`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GrowingAnswer:
         emit_open_calls: bool,
         watch_calls: bool,
         taken_ids: Collection[str],
+        tools: Mapping[str, ToolOrigin] = {},
     ) -> None:
         self._bounded = bounded
         self._choices = choices
@@ -71,7 +73,7 @@ class GrowingAnswer:
         self._message: list[str | Refusal] | None = None
         self._reasoning: list[str] | None = None
         self._encrypted: list[str] = []
-        self._calls = GrowingCalls(watch=watch_calls, taken_ids=taken_ids)
+        self._calls = GrowingCalls(watch=watch_calls, taken_ids=taken_ids, tools=tools)
         self._items: list[ResponseItem] = []
         self._response_id = ""
         self._usage: dict[str, Any] | None = None

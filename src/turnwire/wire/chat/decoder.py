@@ -8,7 +8,7 @@ lists at its end, where the habits of real servers stand as well.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -20,6 +20,7 @@ from turnwire.wire.chat.answer import GrowingAnswer
 from turnwire.wire.chat.chunk import chunk_decoder, lenient_chunk
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
 from turnwire.wire.chat.plain import PlainName, plain_decoders
+from turnwire.wire.chat.tool import ToolOrigin
 from turnwire.wire.sse import MAX_EVENT_SIZE, SseDecoder, then_raise
 
 __all__ = ["ChatDecoder", "decode_completion"]
@@ -41,6 +42,8 @@ class ChatDecoder:
     ``choices`` is the number of answers that were asked for; ``taken_call_ids`` those that the conversation has used.
     ``refuse_bare_end`` makes an end without finish reason and ``[DONE]`` a `StreamError`, unless the dialect knows that
     its server ends so; the reference, and the default, complete with ``finish_reason=None``.
+    ``tools`` are those of the `EncodedRequest`: calls are given back as calls of the tools that the caller named, a
+    custom tool's as `CustomToolCall` with its deltas being the input itself. Without it, all are function calls.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ChatDecoder:
         choices: int = 1,
         taken_call_ids: Collection[str] = (),
         refuse_bare_end: bool = False,
+        tools: Mapping[str, ToolOrigin] = {},
     ) -> None:
         self._refuses_bare_end = refuse_bare_end and dialect.bare_end == "cut"
         self._max_event_size = max_event_size
@@ -65,6 +69,7 @@ class ChatDecoder:
             emit_open_calls=dialect.open_calls == "emit",
             watch_calls=watch_calls,
             taken_ids=taken_call_ids,
+            tools=tools,
         )
         self.done_seen = False
         """``[DONE]`` came."""
@@ -251,10 +256,13 @@ def decode_completion(
     *,
     max_output_tokens_set: bool = False,
     taken_call_ids: Collection[str] = (),
+    tools: Mapping[str, ToolOrigin] = {},
 ) -> Iterable[ResponseEvent]:
     """The events of an answer that came whole: the JSON body of a ``chat.completion``, from a server that can't stream.
 
     A body that is not one is a `StreamError`.
     """
-    decoder = ChatDecoder(dialect, max_output_tokens_set=max_output_tokens_set, taken_call_ids=taken_call_ids)
+    decoder = ChatDecoder(
+        dialect, max_output_tokens_set=max_output_tokens_set, taken_call_ids=taken_call_ids, tools=tools
+    )
     return decoder.feed_completion(body)

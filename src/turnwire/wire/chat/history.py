@@ -41,14 +41,19 @@ from turnwire.item import (
 )
 from turnwire.wire.chat.call_id import CallIds
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
-from turnwire.wire.chat.tool import Tools, flat_name
+from turnwire.wire.chat.tool import ToolOrigin, Tools
 from turnwire.wire.prompt_json import prompt_json
+from turnwire.wire.sealed import unseal, unsealed_reasoning
 
 __all__ = ["History"]
 
 _NO_OUTPUT = "No output of this call was recorded."
 _IMAGES_ONLY = "The output is shown below."
 _BETWEEN_TOOL_AND_USER = "I have the output."
+_SUMMARY_NOTE = "The conversation so far was replaced by this summary of it:\n\n"
+
+_LOCAL_SHELL = ToolOrigin("function", "local_shell")
+_TOOL_SEARCH = ToolOrigin("tool_search", "tool_search")
 
 _BOOKKEEPING = frozenset(("id", "status"))
 """Keys that say nothing to a model."""
@@ -104,17 +109,20 @@ class History:
             case Reasoning():
                 self._name_lost_keys(item)
                 self._open_answer().reasoning.append(item)
+            case Compaction() if (summary := unseal("compaction", item.encrypted_content)) is not None:
+                self._add_entry({"role": "user", "content": _SUMMARY_NOTE + summary})
             case FunctionCall():
                 # Chat templates parse the arguments, and nothing is no JSON.
                 arguments = item.arguments if item.arguments.strip() else "{}"
-                self._add_call(item.call_id, flat_name(item.name, item.namespace), arguments, item.extra)
+                tool = ToolOrigin("function", item.name, item.namespace or None)
+                self._add_call(item.call_id, tool, arguments, item.extra)
             case CustomToolCall():
-                arguments = _json_text({"input": item.input})
-                self._add_call(item.call_id, flat_name(item.name, item.namespace), arguments, item.extra)
+                tool = ToolOrigin("custom", item.name, item.namespace or None)
+                self._add_call(item.call_id, tool, _json_text({"input": item.input}), item.extra)
             case LocalShellCall():
-                self._add_call(item.call_id or item.id, "local_shell", _json_text(item.action), item.extra)
+                self._add_call(item.call_id or item.id, _LOCAL_SHELL, _json_text(item.action), item.extra)
             case ToolSearchCall():
-                self._add_call(item.call_id, "tool_search", _json_text(item.arguments), item.extra)
+                self._add_call(item.call_id, _TOOL_SEARCH, _json_text(item.arguments), item.extra)
             case FunctionCallOutput() | CustomToolCallOutput():
                 self._name_lost_keys(item, () if isinstance(item.output, str) else item.output)
                 self._add_output(item.call_id, item.output)
@@ -200,12 +208,12 @@ class History:
             self._entries.append(self._answer)
         return self._answer
 
-    def _add_call(self, call_id: str | None, name: str, arguments: str, extra: Mapping[str, Any]) -> None:
+    def _add_call(self, call_id: str | None, tool: ToolOrigin, arguments: str, extra: Mapping[str, Any]) -> None:
         call_id = call_id or ""
         # Nulls are what an SDK writes for keys that were not there, and strict servers refuse unknown keys.
         extra = {key: value for key, value in extra.items() if value is not None}
         answer = self._open_answer()
-        call = _Call(answer, self._call_ids.to_wire(call_id), name, arguments, extra)
+        call = _Call(answer, self._call_ids.to_wire(call_id), self._tools.name(tool), arguments, extra)
         answer.calls.append(call)
         self._open_calls.setdefault(call_id, []).append(call)
 
@@ -282,6 +290,7 @@ class History:
 
     def _reasoning_fields(self, reasoning: Sequence[Reasoning], text: str) -> _Json:
         """The fields of an assistant's message, with ``text`` as its answer, that hold its reasoning."""
+        reasoning = [unsealed_reasoning(item) for item in reasoning]
         name = self._reasoning_name
         if name == "reasoning_details":
             details = [detail for item in reasoning for detail in _reasoning_details(item)]

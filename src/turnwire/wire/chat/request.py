@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from turnwire.item import CustomToolCall, FunctionCall, LocalShellCall, ToolSearchCall
 from turnwire.prompt import Prompt
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
 from turnwire.wire.chat.history import History
@@ -21,9 +22,12 @@ __all__ = ["EncodedRequest", "encode_request"]
 
 _SCHEMA_NOTE = "Answer with one JSON object that follows this JSON schema, and with nothing else:\n"
 
+_OUTPUT_NAME = "output_schema"
+
 _RESPONSES_ONLY = ("verbosity", "prompt_cache_key", "client_metadata", "store", "include", "service_tier")
 
 _REFERENCE = ChatDialect()
+_CALLS = FunctionCall | CustomToolCall | LocalShellCall | ToolSearchCall
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -36,7 +40,9 @@ class EncodedRequest(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
     """What it could not carry over, in a few words each, for a log or a header."""
     tools: Mapping[str, ToolOrigin] = {}
-    """By the name of each function that it sends, the tool that a call of that name means."""
+    """By the name of each function that it sends or whose calls it repeats, the tool that a call of that name means."""
+    call_ids: frozenset[str] = frozenset()
+    """The ids that the conversation's calls came with: an answer's calls must have others."""
 
 
 def encode_request(
@@ -73,14 +79,17 @@ def encode_request(
     if stream and dialect.stream_options:
         body["stream_options"] = {"include_usage": True}
     once_each = tuple(dict.fromkeys(dropped))
-    return EncodedRequest(prompt_json({**body, **prompt.extra}), once_each, tools.origins)
+    call_ids = frozenset(item.call_id for item in prompt.items if isinstance(item, _CALLS) and item.call_id)
+    return EncodedRequest(prompt_json({**body, **prompt.extra}), once_each, tools.origins, call_ids)
 
 
 def _preamble(prompt: Prompt, dialect: ChatDialect) -> list[str]:
     """What the first system message begins with."""
     preamble = [prompt.instructions] if prompt.instructions else []
-    if prompt.output_schema is not None and dialect.output_schemas == "json_object":
-        preamble.append(_SCHEMA_NOTE + prompt_json(prompt.output_schema).decode())
+    if dialect.output_schemas == "json_object":
+        match _output_format(prompt.output_schema):
+            case {"schema": schema}:
+                preamble.append(_SCHEMA_NOTE + prompt_json(schema).decode())
     return preamble
 
 
@@ -122,6 +131,22 @@ def _answer_fields(prompt: Prompt, dialect: ChatDialect, dropped: list[str]) -> 
 
 
 def _response_format(schema: Mapping[str, Any], dialect: ChatDialect) -> _Json:
-    if dialect.output_schemas == "json_object":
+    form = _output_format(schema)
+    if form is None or dialect.output_schemas == "json_object":
         return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "output_schema", "strict": True, "schema": schema}}
+    return {"type": "json_schema", "json_schema": form}
+
+
+def _output_format(schema: Mapping[str, Any] | None) -> _Json | None:
+    """The schema with its name and whether it is strict; None where any object will do, or any text.
+
+    A prompt may give that as the Responses API's own object, which no JSON schema can be taken for: it is of a type
+    that JSON does not have.
+    """
+    match schema:
+        case None | {"type": "json_object"}:
+            return None
+        case {"type": "json_schema"}:
+            return {key: value for key, value in schema.items() if key != "type"}
+        case _:
+            return {"name": _OUTPUT_NAME, "strict": True, "schema": schema}

@@ -3,7 +3,8 @@
 These are tools as a request declares them; `turnwire.wire.chat.tool_call` gathers the calls that come back.
 
 A tool in a namespace gets one flat name, a tool that takes free text (``custom``) one text parameter, the client's
-own search for tools (``tool_search``) the API's name. `ToolOrigin` leads from the function's name back to the tool.
+own search for tools (``tool_search``) the API's name. `ToolOrigin` leads from the function's name back to the tool;
+`turnwire.wire.chat.restored_call` takes that way.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _ToolType: TypeAlias = Literal["function", "custom", "tool_search"]
 
 
 class ToolOrigin(Struct, frozen=True):
-    """The tool that a function stands for, by the names that the caller gave it."""
+    """The tool that a function stands for, by the names that the caller gave it; no two tools have all three alike."""
 
     type: _ToolType
     name: str
@@ -51,10 +52,7 @@ def flat_name(name: str, namespace: str | None = None) -> str:
     if not namespace:
         return name
     flat = f"{namespace}__{name}"
-    if len(flat) <= _MAX_NAME:
-        return flat
-    digest = hashlib.sha256(flat.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
-    return f"{flat[: _MAX_NAME - _DIGEST_LENGTH - 1]}_{digest}"
+    return flat if len(flat) <= _MAX_NAME else _marked(flat, flat)
 
 
 class Tools:
@@ -66,6 +64,8 @@ class Tools:
     def __init__(self, dialect: ChatDialect, dropped: list[str]) -> None:
         self.functions: dict[str, _Json] = {}
         self.origins: dict[str, ToolOrigin] = {}
+        """The tool that each name stands for, be it declared or only called in the history."""
+        self._names: dict[ToolOrigin, str] = {}
         self._schemas = dialect.tool_schemas
         self._dropped = dropped
 
@@ -77,12 +77,29 @@ class Tools:
         Raises `InvalidPrompt` for a definition that makes no sense.
         """
         match definition:
-            case {"type": "namespace", "name": str(namespace), "tools": [*tools]}:
+            case {"type": "namespace", "name": str(namespace), "tools": [*tools]} if namespace:
                 return self._add_namespace(namespace, definition.get("description"), tools)
             case {"type": "namespace"}:
                 raise InvalidPrompt(f"a namespace of tools is {definition!r}; expected a name and a list of tools")
             case _:
                 return self._add(definition)
+
+    def name(self, tool: ToolOrigin) -> str:
+        """The name that a tool is sent under, declared or not: no two tools have the same.
+
+        Where two would (tool ``c`` of namespace ``a__b``, tool ``b__c`` of ``a``), the one that was asked for first has
+        the flat name and the other one with a digest. So a conversation that grows keeps its earlier names.
+        """
+        name = self._names.get(tool)
+        if name is None:
+            flat = name = flat_name(tool.name, tool.namespace)
+            identity = "\0".join((tool.type, tool.namespace or "", tool.name))
+            while name in self.origins:
+                name = _marked(flat, identity)
+                identity += "\0"
+            self._names[tool] = name
+            self.origins[name] = tool
+        return name
 
     def choice(self, choice: str | Mapping[str, Any] | None) -> str | _Json | None:
         """A ``tool_choice`` in the chat form; None where there is none, or none that could be carried over.
@@ -120,7 +137,7 @@ class Tools:
                 beside = _without(definition, "custom")
             case {"type": "function" | "custom" as kind}:
                 fields = _without(definition, "type")
-            case {"type": "tool_search" as kind, "execution": "client"}:
+            case {"type": "tool_search" as kind, "execution": "client"} if namespace is None:
                 fields = {**_without(definition, "type"), "name": kind}
             case {"type": str(kind)}:
                 self._dropped.append(f"tool of type {kind!r}")
@@ -132,13 +149,11 @@ class Tools:
             self._dropped += [f"tool key {key!r}" for key, value in unknown.items() if value not in (None, False)]
             unknown, beside = {}, {}
         function = self._function(_custom_function(fields) if kind == "custom" else fields, note)
-        origin = ToolOrigin(kind, function["name"], namespace)
-        name = function["name"] = flat_name(origin.name, namespace)
+        name = function["name"] = self.name(ToolOrigin(kind, function["name"], namespace))
         tool = {**beside, "type": "function", "function": {**unknown, **function}}
         if self.functions.get(name, tool) != tool:
             self._dropped.append(f"earlier definition of the tool {name!r}")
         self.functions[name] = tool
-        self.origins[name] = origin
         return [name]
 
     def _function(self, fields: Mapping[str, Any], note: str | None) -> _Json:
@@ -178,15 +193,19 @@ class Tools:
         """The function for a tool that a choice names; None for one that is no function."""
         match tool:
             case str(name) | {"type": "function", "function": {"name": str(name)}}:
-                pass
-            case {"type": "custom", "custom": {"name": str(name)}}:
-                pass
-            case {"type": "function" | "custom", "name": str(name)}:
-                name = flat_name(name, tool.get("namespace"))
-            case {"type": "tool_search"}:
-                name = "tool_search"
+                origin = ToolOrigin("function", name)
+            case {"type": "custom" as kind, "custom": {"name": str(name)}}:
+                origin = ToolOrigin(kind, name)
+            case {"type": "function" | "custom" as kind, "name": str(name), "namespace": str(namespace)}:
+                origin = ToolOrigin(kind, name, namespace or None)
+            case {"type": "function" | "custom" as kind, "name": str(name)}:
+                origin = ToolOrigin(kind, name)
+            case {"type": "tool_search" as kind}:
+                origin = ToolOrigin(kind, kind)
             case _:
                 return None
+        # A choice may call a custom tool a function, as a bare name does.
+        name = self._names.get(origin) or flat_name(origin.name, origin.namespace)
         if name not in self.functions:
             known = ", ".join(self.functions)
             raise InvalidPrompt(f"tool_choice is {name!r}; expected auto, none, required or one of the tools: {known}")
@@ -208,3 +227,9 @@ def _custom_function(fields: Mapping[str, Any]) -> _Json:
 
 def _without(fields: Mapping[str, Any], *keys: str) -> _Json:
     return {key: value for key, value in fields.items() if key not in keys}
+
+
+def _marked(name: str, identity: str) -> str:
+    """A name that differs from its likes by a digest of what it stands for, cut to what servers take."""
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name[: _MAX_NAME - _DIGEST_LENGTH - 1]}_{digest}"

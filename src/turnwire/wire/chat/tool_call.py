@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from turnwire.event import OutputItemAdded, OutputItemDone, ResponseEvent, ToolCallArgumentsDelta
-from turnwire.item import FunctionCall
+from turnwire.item import CustomToolCall
 from turnwire.wire.chat.plain import Fragment
+from turnwire.wire.chat.restored_call import GrowingInput, restored_call
+from turnwire.wire.chat.tool import ToolOrigin
 
 __all__ = ["GrowingCalls"]
 
@@ -19,14 +21,16 @@ _KNOWN_KEYS = frozenset({"index", "id", "type", "function"})
 class _Slot:
     """One call as far as it came."""
 
-    __slots__ = ("arguments", "call_id", "extra", "name", "number", "released", "watched")
+    __slots__ = ("arguments", "call_id", "extra", "input", "name", "number", "released", "tool", "watched")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.call_id: str | None = None
         self.name: str | None = None
+        self.tool: ToolOrigin | None = None  # that the name stands for
         self.arguments: list[str] = []
         self.extra: dict[str, Any] = {}
+        self.input: GrowingInput | None = None  # of a custom tool that is watched
         self.watched = False  # its beginning has been told
         self.released = False
 
@@ -42,11 +46,15 @@ class GrowingCalls:
     share slots either. The first id and the first non-empty name stay; argument texts are appended.
 
     ``taken_ids`` are ids that the conversation has used already: one that comes again gets a suffix, so that an output
-    can't be taken for another call's. ``watch`` has the growing calls told as events.
+    can't be taken for another call's. ``watch`` has the growing calls told as events. ``tools`` are those that names of
+    functions stand for: see `restored_call`. A name that is not among them is a function's own.
     """
 
-    def __init__(self, *, watch: bool = False, taken_ids: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, watch: bool = False, taken_ids: Collection[str] = (), tools: Mapping[str, ToolOrigin] = {}
+    ) -> None:
         self._watch = watch
+        self._tools = tools
         self._taken = set(taken_ids)
         self._open: list[_Slot] = []
         self._numbers: set[int] = set()
@@ -82,16 +90,16 @@ class GrowingCalls:
     def release(self) -> Iterator[ResponseEvent]:
         """All open calls, in the order in which they appeared; those without a name are dropped."""
         for slot in self._close():
-            if slot.name is None:
+            if slot.tool is None:
                 self.dropped.append(str(slot))
             else:
-                yield from self._done(slot)
+                yield from self._done(slot, slot.tool)
 
     def release_complete(self) -> Iterator[ResponseEvent]:
         """The open calls whose arguments are a JSON object, for servers that forget to say that they called."""
         for slot in self._close():
-            if slot.name is not None and _is_object("".join(slot.arguments)):
-                yield from self._done(slot)
+            if slot.tool is not None and _is_object("".join(slot.arguments)):
+                yield from self._done(slot, slot.tool)
             else:
                 self.dropped.append(str(slot))
 
@@ -122,11 +130,12 @@ class GrowingCalls:
             name = function.get("name")
             if slot.name is None and isinstance(name, str) and name:
                 slot.name = name
+                slot.tool = self._tools.get(name) or ToolOrigin("function", name)
             added = _arguments(function.get("arguments"), slot.arguments)
             if added:
                 slot.arguments.append(added)
-        if self._watch and slot.name is not None and slot.call_id is not None:
-            events.extend(_told(slot, slot.name, slot.call_id, added))
+        if self._watch and slot.tool is not None and slot.call_id is not None:
+            events.extend(_told(slot, slot.tool, slot.call_id, added))
 
     def _slot(self, choice: object, call_id: str | None, index: int | None) -> _Slot:
         slot = None
@@ -162,12 +171,14 @@ class GrowingCalls:
             slot.released = True
         return slots
 
-    def _done(self, slot: _Slot) -> Iterator[ResponseEvent]:
-        assert slot.name is not None  # noqa: S101 - the callers have looked
+    def _done(self, slot: _Slot, tool: ToolOrigin) -> Iterator[ResponseEvent]:
         call_id = slot.call_id or self._unused(f"tool-call-{slot.number}")
+        call = restored_call(tool, "".join(slot.arguments), call_id, slot.extra)
         if self._watch:
-            yield from _told(slot, slot.name, call_id, "")
-        yield OutputItemDone(FunctionCall(slot.name, "".join(slot.arguments), call_id, extra=slot.extra))
+            yield from _told(slot, tool, call_id, "")
+            if slot.input is not None and isinstance(call, CustomToolCall) and (rest := slot.input.rest(call.input)):
+                yield ToolCallArgumentsDelta(call_id, rest)
+        yield OutputItemDone(call)
 
     def _unused(self, call_id: str) -> str:
         unused, count = call_id, 1
@@ -178,14 +189,19 @@ class GrowingCalls:
         return unused
 
 
-def _told(slot: _Slot, name: str, call_id: str, added: str) -> Iterator[ResponseEvent]:
-    """What a watcher is told: once the beginning, with all that came so far, then what was added."""
+def _told(slot: _Slot, tool: ToolOrigin, call_id: str, added: str) -> Iterator[ResponseEvent]:
+    """What a watcher is told: once the beginning, with all that came so far, then what was added.
+
+    The arguments of a search for tools are an object, of which nothing can be told before it is whole.
+    """
     if not slot.watched:
         slot.watched = True
         added = "".join(slot.arguments)
-        yield OutputItemAdded(FunctionCall(name, "", call_id))
-    if added:
-        yield ToolCallArgumentsDelta(call_id, added)
+        slot.input = GrowingInput() if tool.type == "custom" else None
+        yield OutputItemAdded(restored_call(tool, "", call_id))
+    delta = added if slot.input is None else slot.input.feed(added)
+    if delta and tool.type != "tool_search":
+        yield ToolCallArgumentsDelta(call_id, delta)
 
 
 def _arguments(value: Any, before: list[str]) -> str:

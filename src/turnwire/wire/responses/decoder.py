@@ -101,6 +101,8 @@ class ResponsesDecoder:
         self.metadata: dict[str, str] = {}
         """The headers of ``response.metadata`` events, names in lower case; of a repeated one the first that is not
         empty."""
+        self.response: Mapping[str, Any] | None = None
+        """The response object of the terminal event, as it came; None until an answer has completed."""
         self.parsed = 0
         """How often something was read that is not a comment."""
         self.skipped = 0
@@ -302,6 +304,7 @@ class ResponsesDecoder:
     def _complete(self, response: Any, status: str, events: list[ResponseEvent]) -> None:
         self._over = True
         fields: dict[str, Any] = response if isinstance(response, dict) else {}
+        self.response = fields
         self._name(fields)
         output = fields.get("output")
         if isinstance(output, list) and not self._items:

@@ -30,7 +30,15 @@ from turnwire.event import (
     ResponseEvent,
     ToolCallArgumentsDelta,
 )
-from turnwire.item import CustomToolCall, FunctionCall, Message, OtherItem, Reasoning, ResponseItem
+from turnwire.item import (
+    CustomToolCall,
+    FunctionCall,
+    Message,
+    OtherItem,
+    Reasoning,
+    ResponseItem,
+    ToolSearchCall,
+)
 from turnwire.wire.responses.event_writer import EventWriter, Framing
 from turnwire.wire.responses.growing_item import GrowingCall, GrowingItem, GrowingMessage, GrowingReasoning
 from turnwire.wire.responses.response_object import ResponseObject
@@ -202,7 +210,7 @@ class ResponsesEncoder:
 
 
 def _key(item: ResponseItem) -> _Key:
-    if isinstance(item, FunctionCall | CustomToolCall):
-        return type(item), item.call_id
+    if isinstance(item, FunctionCall | CustomToolCall | ToolSearchCall):
+        return type(item), item.call_id or ""
     item_id = item.fields.get("id") if isinstance(item, OtherItem) else getattr(item, "id", None)
     return type(item), str(item_id or "")

@@ -104,13 +104,13 @@ def _input(item: ResponseItem, *, stores: bool) -> _Json:
 
 def _text(prompt: Prompt) -> _Json:
     text: _Json = {}
-    if prompt.output_schema is not None:
-        text["format"] = {
-            "type": "json_schema",
-            "name": "output_schema",
-            "strict": True,
-            "schema": prompt.output_schema,
-        }
+    match prompt.output_schema:
+        case None:
+            pass
+        case {"type": "json_schema" | "json_object"}:
+            text["format"] = prompt.output_schema
+        case schema:
+            text["format"] = {"type": "json_schema", "name": "output_schema", "strict": True, "schema": schema}
     if prompt.verbosity is not None:
         text["verbosity"] = prompt.verbosity
     return text
