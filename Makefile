@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports cover bench fuzz lock clean
+.PHONY: help demo test check format lint types imports cover e2e bench fuzz lock clean
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/demo.stamp ## one user turn, token and prompt cache, on two real llama.cpp servers
 	@$(BIN)/turnwire demo
@@ -36,6 +36,14 @@ cover: $(VENV)/dev.stamp
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report > .coverage-report || { cat .coverage-report; exit 1; }; \
 	exit $$status
 
+e2e: $(VENV)/dev.stamp e2e/node_modules/.stamp ## the real Codex on the gateway; needs npm
+	@$(BIN)/python -m pytest e2e
+
+e2e/node_modules/.stamp: e2e/package-lock.json e2e/package.json
+	@command -v npm >/dev/null || { echo "the clients come by npm: apt-get install npm"; exit 1; }
+	@npm ci --prefix e2e --ignore-scripts --loglevel=error
+	@touch $@
+
 bench: $(VENV)/dev.stamp ## the figures of docs/performance.md, measured anew
 	@$(BIN)/python benchmarks/run.py
 
@@ -51,7 +59,7 @@ lock: $(VENV)/dev.stamp ## choose the newest versions of all dependencies and pi
 	done
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache e2e/node_modules
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("turnwire needs Python 3.11 or later, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'

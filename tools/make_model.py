@@ -53,6 +53,12 @@ TIME_CALL = """\
 {"name": "get_time", "arguments": {"zone": "CET"}}
 </tool_call>"""
 
+# As the Codex CLI declares its shell.
+SHELL_CALL = """\
+<tool_call>
+{"name": "exec_command", "arguments": {"cmd": "cat weather.txt"}}
+</tool_call>"""
+
 # The template below says which of them is chosen when.
 SCRIPT = {
     "weather": Lines("Let me think about it. The weather tool knows.", f"I will check:\n{WEATHER_CALL}"),
@@ -60,6 +66,7 @@ SCRIPT = {
     "result": Lines("", "It is 21 °C in Zürich with a little rain 🌦, so take an umbrella."),
     "chat": Lines("No tool can help here.", "Hello! Zürich sends you 21 °C and a 🌦 of its own."),
     "count": Lines("This will go on for ever.", "one two three four five six seven eight nine ten\n", endless=True),
+    "shell": Lines("A file may say so.", f"Let me look it up.\n{SHELL_CALL}"),
 }
 
 # ChatML with tools as Hermes and Qwen write them, which llama.cpp recognises by the literals in it.
@@ -110,6 +117,8 @@ CHAT_TEMPLATE = """\
         {%- set situation = 'count' %}
     {%- elif not tools %}
         {%- set situation = 'chat' %}
+    {%- elif 'exec_command' in (tools | tojson) %}
+        {%- set situation = 'shell' %}
     {%- elif 'time' in asked %}
         {%- set situation = 'time' %}
     {%- else %}

@@ -332,7 +332,7 @@ def test_what_is_not_right_before_anything_is_asked_ends_with_code_2(turnwire: C
 def test_a_bad_configuration_file_is_one_sentence(turnwire: Command) -> None:
     table = {
         "[providers": "turnwire.toml is not TOML: Expected ']' at the end of a table declaration (at end of document)",
-        "[server]": "turnwire.toml: 'server' is not known; known is [providers.NAME]",
+        "[server]": "turnwire.toml: 'server' is not known; known are [providers.NAME], [[upstreams]] and [gateway]",
         "[providers.mine]\nbase_url = 3\n": "turnwire.toml: [providers.mine] base_url: expected `str`, got `int`",
         '[providers.a]\npreset = "vllm"\n[providers.b]\npreset = "ollama"\n': (
             "2 providers are configured, choose one with --provider: a, b"

@@ -89,7 +89,7 @@ def test_a_file_s_tables_are_providers(file: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "# nothing yet\n", "[providers]\n"])
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "[providers]\n", "[[upstreams]]\n[gateway]\n"])
 def test_an_empty_file_gives_none(text: str, file: Path) -> None:
     file.write_text(text)
     assert load_providers([file]) == {}
@@ -100,6 +100,7 @@ FIELDS = (
     "reasoning_effort, call_ids, tool_schemas, max_tokens_name, output_schemas, stream_options, parallel_tool_calls, "
     "usage_place, done_sentinel, calls_whole, call_index, calls_finish"
 )
+TABLES = "[providers.NAME], [[upstreams]] and [gateway]"
 PRESETS = (
     "azure, deepseek, gemini, groq, llama.cpp, lmstudio, mistral, ollama, openai, openrouter, sglang, tolerant, vllm"
 )
@@ -111,8 +112,8 @@ PRESETS = (
         ("base_url =", "{file} is not TOML: Invalid value (at end of document)"),
         ("[providers.a", "{file} is not TOML: Expected ']' at the end of a table declaration (at end of document)"),
         ("[a]\n[a]\n", "{file} is not TOML: Cannot declare ('a',) twice (at line 2, column 3)"),
-        ("[provider.a]\n", "{file}: 'provider' is not known; known is [providers.NAME]"),
-        ("model = 'x'\n[providers.a]\n", "{file}: 'model' is not known; known is [providers.NAME]"),
+        ("[provider.a]\n", "{file}: 'provider' is not known; known are " + TABLES),
+        ("model = 'x'\n[providers.a]\n", "{file}: 'model' is not known; known are " + TABLES),
         ("providers = 3\n", "{file}: providers must be tables, each [providers.NAME]"),
         ("[[providers]]\n", "{file}: providers must be tables, each [providers.NAME]"),
         ("providers.a = 3\n", "{file}: [providers.a] expected `object`, got `int`"),

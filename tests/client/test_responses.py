@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from turnwire import (
     Completed,
     ConfigurationError,
     Created,
+    Disconnected,
     HttpStatusError,
+    IdleTimeout,
     InvalidPrompt,
     Message,
     ModelClient,
@@ -27,7 +30,7 @@ from turnwire import (
 )
 from turnwire.event import ModelsEtag, RateLimits, ServerModel
 from turnwire.item import OutputText
-from turnwire.testing import ScriptedServer, Status, Turn, WrongType
+from turnwire.testing import ResetAfter, ScriptedServer, Stall, Status, Truncate, Turn, WrongType
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -136,6 +139,8 @@ async def test_a_compaction_gives_the_items_to_go_on_with(wire: dict[str, Any]) 
         (WrongType("application/json", b'{"output":"none"}'), ProtocolError),
         (WrongType("application/json", b'{"output":[1]}'), ProtocolError),
         (WrongType("application/json", b"[]"), ProtocolError),
+        (Truncate(5), Disconnected),
+        (ResetAfter(5), Disconnected),
     ],
     ids=lambda value: repr(value)[:50],
 )
@@ -144,6 +149,17 @@ async def test_a_compaction_that_fails_is_a_typed_error(fault: Any, kind: type[A
         with pytest.raises(ApiError) as caught:
             await session.compact("Hello")
         assert type(caught.value) is kind
+
+
+async def test_a_compaction_that_stalls_is_an_idle_timeout() -> None:
+    async with (
+        asyncio.timeout(5),
+        ScriptedServer([Turn(fault=Stall(5))]) as server,
+        session_with(server, idle_timeout=0.1, **SSE) as session,
+    ):
+        with pytest.raises(IdleTimeout) as caught:
+            await session.compact("Hello")
+        assert str(caught.value) == "no whole answer from scripted within idle_timeout, 0.1 s"
 
 
 async def test_chat_completions_cannot_compact() -> None:

@@ -33,6 +33,9 @@ WEATHER = Answer("tool_calls", "Let me think about it. The weather tool knows.",
 TIME = Answer("tool_calls", "Two tools know that, so I ask both at once.", "", (WEATHER_CALL, TIME_CALL))
 RESULT = Answer("stop", "", "It is 21 °C in Zürich with a little rain 🌦, so take an umbrella.")
 CHAT = Answer("stop", "No tool can help here.", "Hello! Zürich sends you 21 °C and a 🌦 of its own.")
+SHELL = Answer(
+    "tool_calls", "A file may say so.", "Let me look it up.\n", (("exec_command", '{"cmd": "cat weather.txt"}'),)
+)
 COUNT = Answer("length", "This will go on for ever.", "one two three")
 
 
@@ -123,6 +126,19 @@ async def whole_answer(server: LlamaServer, request: dict[str, Any]) -> Answer:
     )
 
 
+# As the Codex CLI declares it, shortened.
+EXEC_COMMAND = {
+    "type": "function",
+    "function": {
+        "name": "exec_command",
+        "parameters": {
+            "type": "object",
+            "properties": {"cmd": {"type": "string"}, "tty": {"type": "boolean"}, "workdir": {"type": "string"}},
+            "required": ["cmd"],
+            "additionalProperties": False,
+        },
+    },
+}
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "degrees": {"type": "integer"}, "rain": {"type": "boolean"}},
@@ -140,6 +156,8 @@ ANSWERS: dict[str, tuple[dict[str, Any], Answer]] = {
     "time, parallel": (asked("What time is it?", parallel_tool_calls=True), TIME),
     # llama.cpp does not hold the model to it.
     "time, not parallel": (asked("What time is it?", parallel_tool_calls=False), TIME),
+    "shell": (said("What time is it?", tools=[*SCRIPTED_TOOLS, EXEC_COMMAND]), SHELL),
+    "shell, quick": (said("Hello", tools=[EXEC_COMMAND], **QUICK), SHELL._replace(reasoning="")),
     "result": (answered(WEATHER_CALL), RESULT),
     "result, quick": (answered(WEATHER_CALL, **QUICK), RESULT),
     "results": (answered(WEATHER_CALL, TIME_CALL), RESULT),

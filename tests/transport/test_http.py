@@ -22,7 +22,7 @@ from turnwire.errors import (
     ProtocolError,
 )
 from turnwire.testing import ScriptedServer, Status, Turn
-from turnwire.transport.http import HttpTransport
+from turnwire.transport.http import HttpTransport, read_whole
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -149,6 +149,51 @@ async def test_what_came_before_a_cut_is_read_first() -> None:
         assert await response.read() == b"".join(PIECES)
         with pytest.raises(Disconnected):
             await response.read()
+        response.close()
+
+
+class Pieces:
+    """A body of these reads, which is lost behind them where it has no end."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = iter(pieces)
+
+    async def read(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise Disconnected("lost")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "outcome"),
+    [
+        ([b""], b""),
+        ([b"one", b"two", b""], b"onetwo"),
+        ([b"one", b"two", b"3", b""], "ProtocolError: the answer takes more than 6 bytes"),
+        ([b"one", b"two", b"3"], "ProtocolError: the answer takes more than 6 bytes"),
+        ([b"one", b"two"], "Disconnected: lost"),
+        ([], "Disconnected: lost"),
+    ],
+    ids=["empty", "at the bound", "over the bound", "over the bound, without an end", "cut", "nothing"],
+)
+async def test_a_body_is_read_whole_or_not_at_all(pieces: list[bytes], outcome: bytes | str) -> None:
+    read: bytes | str
+    try:
+        read = await read_whole(Pieces(*pieces), 6)
+    except ApiError as error:
+        read = f"{type(error).__name__}: {error}"
+    assert read == outcome
+
+
+async def test_what_is_missing_of_a_body_is_left_out_only_where_its_beginning_will_do() -> None:
+    packets = [HEAD + b"content-length: 6\r\n\r\n", b"Hel", b"lo"]
+    async with RawServer(saying(*packets)) as server, HttpTransport(open_timeout=2.0) as transport:
+        response = await transport.send(request(server.url))
+        assert await response.read_at_most(100) == b"Hello"
+        response.close()
+        response = await transport.send(request(server.url))
+        with pytest.raises(Disconnected, match=r" broke off in the middle of its response$"):
+            await read_whole(response, 100)
         response.close()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwire.item import Reasoning, ReasoningText, SummaryText
-from turnwire.wire.sealed import seal, sealed_reasoning, unseal, unsealed_reasoning
+from turnwire.wire.sealed import SUMMARY_NOTE, seal, sealed_reasoning, unseal, unsealed_item, unsealed_reasoning
 
 kinds = st.sampled_from(["reasoning", "compaction"])
 
@@ -82,3 +82,15 @@ def test_a_summary_is_sealed_where_it_is_all_there_is():
 def test_reasoning_that_is_empty_or_a_servers_own_stays_as_it_is(item):
     assert sealed_reasoning(item) == item
     assert unsealed_reasoning(item) == item
+
+
+def test_an_item_of_ours_is_unsealed_for_other_servers() -> None:
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": seal("reasoning", "Hm.")}
+    summary = {"type": "compaction", "id": "cmp_1", "encrypted_content": seal("compaction", "All done.")}
+    foreign = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}
+    note = {"type": "input_text", "text": f"{SUMMARY_NOTE}All done."}
+    assert [unsealed_item(item) for item in (reasoning, summary, foreign)] == [
+        {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+        {"type": "message", "role": "user", "content": [note]},
+        foreign,
+    ]

@@ -13,11 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from turnwire.cli.ask import ask
+from turnwire.cli.codex import codex
+from turnwire.cli.codex_config import codex_config
 from turnwire.cli.console import ExitCode, note, tell_error
 from turnwire.cli.demo import demo
 from turnwire.cli.doctor import doctor
+from turnwire.cli.key import key
 from turnwire.cli.providers import providers
 from turnwire.cli.replay import replay
+from turnwire.cli.serve import serve
 from turnwire.errors import ApiError, ConfigurationError
 
 __all__ = ["application"]
@@ -73,5 +77,5 @@ def _prepare(
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (ask, doctor, replay, providers, demo):
+for command in (ask, doctor, replay, providers, serve, key, codex, codex_config, demo):
     application.command()(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -11,10 +10,10 @@ from msgspec import Struct
 
 from turnwire.client import Provider, find_provider, load_providers
 from turnwire.client.provider import PROVIDER_PRESETS
-from turnwire.errors import ConfigurationError, ErrorResponse, IdleTimeout
-from turnwire.transport.http import HttpRequest, HttpTransport
+from turnwire.client.requester import USER_AGENT, read_refusal
+from turnwire.errors import ConfigurationError, IdleTimeout
+from turnwire.transport.http import HttpRequest, HttpTransport, read_whole
 from turnwire.wire.chat import ChatDialect
-from turnwire.wire.failure import failure_from_response
 
 __all__ = ["choose_provider", "only_model", "served_models"]
 
@@ -66,23 +65,23 @@ async def served_models(provider: Provider) -> list[str]:
     """The names at ``GET {base_url}/models``, in the server's order; `ConfigurationError` where it gives no list."""
     url = provider.url("models")
     where = url.partition("?")[0]
-    headers = {"user-agent": f"turnwire/{version('turnwire')}", **await provider.request_headers()}
+    headers = {"user-agent": USER_AGENT, **await provider.request_headers()}
     try:
         async with (
             asyncio.timeout(provider.idle_timeout),
             HttpTransport(open_timeout=provider.open_timeout, ca_file=provider.ca_file) as transport,
         ):
             response = await transport.send(HttpRequest(url, headers, b"", "GET"))
-            body = await response.read_at_most(_MAX_LIST)
+            if response.status in _UNLISTED:
+                raise ConfigurationError(
+                    f"{where} answered {response.status} "
+                    "(check the base_url; where it is right, name a model with --model)"
+                )
+            if response.status != 200:
+                raise await read_refusal(response, where=where)
+            body = await read_whole(response, _MAX_LIST)
     except TimeoutError:
         raise IdleTimeout(f"no list of models from {where} within {provider.idle_timeout:g} s") from None
-    if response.status in _UNLISTED:
-        raise ConfigurationError(
-            f"{where} answered {response.status} (check the base_url; where it is right, name a model with --model)"
-        )
-    if response.status != 200:
-        told = ErrorResponse(response.status, response.headers, body.decode("utf-8", "replace"))
-        raise failure_from_response(told, where=where)
     try:
         return [model.id for model in msgspec.json.decode(body, type=_ModelList).data]
     except (msgspec.DecodeError, UnicodeDecodeError):

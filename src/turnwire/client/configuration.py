@@ -14,22 +14,18 @@ Keys stand in the environment, never in the file. What the nearer file says of a
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import platformdirs
 from msgspec import UNSET, Struct, UnsetType
 
+from turnwire.client.configuration_file import complaint, configuration_paths, read_dialect, read_tables
 from turnwire.client.provider import PROVIDER_PRESETS, Provider
 from turnwire.errors import ConfigurationError
-from turnwire.wire.chat import ChatDialect
 
-__all__ = ["CONFIGURATION_NAME", "configuration_paths", "find_provider", "load_providers"]
-
-CONFIGURATION_NAME = "turnwire.toml"
+__all__ = ["configuration_paths", "find_provider", "load_providers"]
 
 
 class _ProviderTable(Struct, forbid_unknown_fields=True):
@@ -57,11 +53,6 @@ class _ProviderTable(Struct, forbid_unknown_fields=True):
     ca_file: str | UnsetType = UNSET
 
 
-def configuration_paths() -> tuple[Path, ...]:
-    """Where files are looked for, the user's first and the working directory's, which outranks it, last."""
-    return (platformdirs.user_config_path("turnwire") / CONFIGURATION_NAME, Path(CONFIGURATION_NAME))
-
-
 def load_providers(paths: Iterable[Path] | None = None) -> dict[str, Provider]:
     """The providers of all files that exist; `ConfigurationError` says what is wrong and in which file."""
     providers: dict[str, Provider] = {}
@@ -83,18 +74,7 @@ def find_provider(name: str, paths: Iterable[Path] | None = None) -> Provider:
 
 
 def _load(path: Path) -> dict[str, Provider]:
-    try:
-        file = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from error
-    unknown = file.keys() - {"providers"}
-    if unknown:
-        raise ConfigurationError(f"{path}: {min(unknown)!r} is not known; known is [providers.NAME]")
-    tables = file.get("providers", {})
+    tables = read_tables(path).get("providers", {})
     if not isinstance(tables, dict):
         raise ConfigurationError(f"{path}: providers must be tables, each [providers.NAME]")
     return {name: _provider(name, table, path) for name, table in tables.items()}
@@ -106,40 +86,13 @@ def _provider(name: str, table: Any, path: Path) -> Provider:
         fields = {field: value for field, value in msgspec.structs.asdict(known).items() if value is not UNSET}
         preset = fields.pop("preset", None)
         if "dialect" in fields:
-            fields["dialect"] = _dialect(fields["dialect"], preset)
+            fields["dialect"] = read_dialect(fields["dialect"], preset)
         if "ca_file" in fields:
             fields["ca_file"] = path.parent / fields["ca_file"]
         if preset is not None:
             return Provider.preset(preset, **{"name": name, **fields})
         return Provider(name, **{"base_url": "", **fields})
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{path}: [providers.{name}] {_complaint(error)}") from error
+        raise ConfigurationError(f"{path}: [providers.{name}] {complaint(error)}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: [providers.{name}] {error}") from error
-
-
-def _dialect(value: str | dict[str, Any], preset: str | None) -> ChatDialect:
-    """A dialect by name, or a table that changes some fields of one: its own ``preset``, else the provider's."""
-    if isinstance(value, str):
-        return ChatDialect.preset(value)
-    changes = dict(value)
-    preset = changes.pop("preset", preset)
-    if not isinstance(preset, str | None):
-        raise ConfigurationError(f"dialect.preset: expected a name, got {preset!r}")
-    base = ChatDialect.preset(preset) if preset else ChatDialect()
-    unknown = changes.keys() - set(ChatDialect.__struct_fields__)
-    if unknown:
-        known = ", ".join(ChatDialect.__struct_fields__)
-        raise ConfigurationError(f"dialect has no field {min(unknown)!r}; known are {known}")
-    try:
-        return msgspec.convert({**msgspec.structs.asdict(base), **changes}, ChatDialect)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"dialect.{_complaint(error)}") from error
-
-
-def _complaint(error: msgspec.ValidationError) -> str:
-    """msgspec's sentence with the field in front: ``idle_timeout: expected `float`, got `str```."""
-    sentence, _, place = str(error).partition(" - at `$")
-    field = place.strip("`").removeprefix(".")
-    sentence = sentence[:1].lower() + sentence[1:]
-    return f"{field}: {sentence}" if field else sentence

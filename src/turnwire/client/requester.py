@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -18,7 +17,7 @@ from turnwire.telemetry import RequestRecord, RequestTelemetry
 from turnwire.transport.http import HttpRequest, HttpResponse, HttpTransport
 from turnwire.wire.failure import failure_from_response
 
-__all__ = ["USER_AGENT", "Requester", "refusal"]
+__all__ = ["USER_AGENT", "Requester", "read_refusal", "refusal"]
 
 _log = logging.getLogger("turnwire.client")
 
@@ -101,10 +100,7 @@ class Requester:
                 if 200 <= response.status < 300:
                     self._turn_state.set(response.headers.get(TURN_STATE_HEADER, ""))
                     return response, None
-                try:
-                    return None, await _failure(response, where=url.partition("?")[0])
-                finally:
-                    response.close()
+                return None, await read_refusal(response, where=url.partition("?")[0])
         except ApiError as error:
             return None, error
         except TimeoutError:
@@ -113,19 +109,27 @@ class Requester:
             )
 
 
+async def read_refusal(response: HttpResponse, *, where: str) -> ApiError:
+    """The error for a response that says no, once its body has said why; its connection is closed.
+
+    16 KiB of the body are read, for at most 5 s.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
+            body = await response.read_at_most(_MAX_ERROR_BODY)
+    except TimeoutError:
+        pass  # the status says enough
+    finally:
+        response.close()
+    return refusal(ErrorResponse(response.status, response.headers, body.decode("utf-8", "replace")), where=where)
+
+
 def refusal(response: ErrorResponse, *, where: str) -> ApiError:
     """The error for a response that says no, with when to come back and without what nobody shall read."""
     headers = {name: value for name, value in response.headers.items() if name not in _SECRET_HEADERS}
     retry_after = parse_retry_after(headers, datetime.now(UTC))
     return failure_from_response(ErrorResponse(response.status, headers, response.body, retry_after), where=where)
-
-
-async def _failure(response: HttpResponse, *, where: str) -> ApiError:
-    body = b""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
-            body = await response.read_at_most(_MAX_ERROR_BODY)
-    return refusal(ErrorResponse(response.status, response.headers, body.decode("utf-8", "replace")), where=where)
 
 
 def _status(response: HttpResponse | None, error: ApiError | None) -> int | None:

@@ -14,7 +14,7 @@ from turnwire.client.provider import Provider
 from turnwire.client.requester import Requester
 from turnwire.client.responses_asker import ResponsesAsker
 from turnwire.client.socket import SocketPool
-from turnwire.client.stream import ResponseStream
+from turnwire.client.stream import ResponseStream, read_whole_answer
 from turnwire.client.turn_state import TurnState
 from turnwire.client.watch import StreamWatch
 from turnwire.errors import ConfigurationError, ProtocolError
@@ -37,7 +37,6 @@ __all__ = ["ModelClientSession"]
 _log = logging.getLogger("turnwire.client")
 
 _COMPACT = "responses/compact"
-_MAX_COMPACTED = 64 * 1024 * 1024
 
 
 class ModelClientSession:
@@ -137,7 +136,8 @@ class ModelClientSession:
     async def compact(self, prompt: Prompt | str, *, model: str | None = None) -> tuple[ResponseItem, ...]:
         """The conversation folded by the server into fewer items, to go on with in place of the prompt's.
 
-        It is part of the turn and goes to the turn's replica. Responses API only; `ConfigurationError` otherwise.
+        It is part of the turn and goes to the turn's replica. Responses API only; `ConfigurationError` otherwise. An
+        answer that breaks off is a `Disconnected`, one that takes longer than ``idle_timeout`` is an `IdleTimeout`.
         """
         if self._provider.wire_api != "responses":
             raise ConfigurationError(f"provider {self._provider.name!r} can't compact: that takes the Responses API")
@@ -146,7 +146,7 @@ class ModelClientSession:
         body = {name: request.fields[name] for name in kept if name in request.fields}
         response = await self._requester.post(_COMPACT, msgspec.json.encode(body))
         try:
-            whole = await response.read_at_most(_MAX_COMPACTED)
+            whole = await read_whole_answer(response, self._provider)
         finally:
             response.close()
         return _compacted(whole)

@@ -24,9 +24,10 @@ from turnwire.errors import ApiError, Disconnected, IdleTimeout, ProtocolError, 
 from turnwire.event import Completed, Created, ModelsEtag, RateLimits, ResponseEvent, ServerModel, StreamRestarted
 from turnwire.item import ResponseItem
 from turnwire.telemetry import PollOutcome
+from turnwire.transport.http import read_whole
 from turnwire.wire.answer_decoder import AnswerDecoder, Ending
 
-__all__ = ["AnswerBody", "Asked", "ResponseStream"]
+__all__ = ["AnswerBody", "Asked", "ResponseStream", "read_whole_answer"]
 
 _log = logging.getLogger("turnwire.client")
 
@@ -305,23 +306,8 @@ class ResponseStream:
                 f"{self._provider.base_url} answered with a web page instead of an event stream: check the base_url"
             )
         if body.content_type == "application/json":
-            return [*asked.events, *asked.decoder.feed_completion(await self._read_whole(body))]
+            return [*asked.events, *asked.decoder.feed_completion(await read_whole_answer(body, self._provider))]
         return list(asked.events)
-
-    async def _read_whole(self, body: AnswerBody) -> bytes:
-        """A body that is no stream, within one idle timeout for all of it."""
-        whole = bytearray()
-        try:
-            async with asyncio.timeout(self._provider.idle_timeout):
-                while data := await body.read():
-                    whole += data
-                    if len(whole) > _MAX_WHOLE_BODY:
-                        raise ProtocolError(f"the answer takes more than {_MAX_WHOLE_BODY} bytes")
-        except TimeoutError:
-            raise IdleTimeout(
-                f"no whole answer from {self._provider.name} within idle_timeout, {self._provider.idle_timeout:g} s"
-            ) from None
-        return bytes(whole)
 
     async def _next(self, body: AnswerBody, decoder: AnswerDecoder) -> Iterable[ResponseEvent]:
         """One read, decoded."""
@@ -388,6 +374,20 @@ class ResponseStream:
         elif self._body is not None:
             self._expired = True
             self._body.close()
+
+
+async def read_whole_answer(body: AnswerBody, provider: Provider) -> bytes:
+    """An answer that is no stream, within one idle timeout for all of it.
+
+    Raises `IdleTimeout`, `Disconnected`, or `ProtocolError` for one of more than 64 MiB.
+    """
+    try:
+        async with asyncio.timeout(provider.idle_timeout):
+            return await read_whole(body, _MAX_WHOLE_BODY)
+    except TimeoutError:
+        raise IdleTimeout(
+            f"no whole answer from {provider.name} within idle_timeout, {provider.idle_timeout:g} s"
+        ) from None
 
 
 def _outcome(error: BaseException) -> PollOutcome:

@@ -1,20 +1,21 @@
 """A real model server to test an agent against: llama.cpp, unmodified, with a model whose answers are known.
 
 It runs as a process of its own, so it can be killed in mid-stream. Needs ``pip install turnwire[demo]``. The
-scripted model says one of five things. Which one depends on the last message of the request:
+scripted model says one of six things. Which one depends on the last message of the request:
 
-=============================  =================================================================================
+============================== ==================================================================================
 the last message               what the model says
-=============================  =================================================================================
+============================== ==================================================================================
 a tool's                       ``It is 21 °C in Zürich with a little rain 🌦, so take an umbrella.``
 … with "count" in it           reasoning, then numbers from one to ten, over and over: ended by ``max_tokens`` or
                                by the context, both with ``length``
 … in a request without tools   reasoning, then ``Hello! Zürich sends you 21 °C and a 🌦 of its own.``
+… with Codex's shell as a tool reasoning, then ``Let me look it up.``, then ``exec_command``: ``cat weather.txt``
 … with "time" in it            reasoning, then two calls: ``get_weather`` and ``get_time``
 any other                      reasoning, then ``I will check:``, then a call of ``get_weather``
-=============================  =================================================================================
+============================== ==================================================================================
 
-The calls are those of `SCRIPTED_TOOLS`; llama.cpp holds them to the schemas in the request, so a request should
+The other calls are those of `SCRIPTED_TOOLS`; llama.cpp holds them to the schemas in the request, so a request should
 declare just these. Without reasoning: ``{"chat_template_kwargs": {"enable_thinking": false}}``. Under a JSON schema
 the answer is the shortest that fits. Every byte of a prompt is a token, and so is about every word of an answer;
 characters outside ASCII are cut in two.

@@ -11,7 +11,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -29,7 +29,7 @@ from turnwire.errors import (
 )
 from turnwire.transport.tls import reason, tls_context
 
-__all__ = ["HttpRequest", "HttpResponse", "HttpTransport", "proxy_for"]
+__all__ = ["Body", "HttpRequest", "HttpResponse", "HttpTransport", "proxy_for", "read_whole"]
 
 _MAX_HEAD = 64 * 1024
 _MAX_READ = 64 * 1024
@@ -47,6 +47,13 @@ class HttpRequest(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {self.url.partition('?')[0]}, {len(self.body)} bytes>"
+
+
+class Body(Protocol):
+    """Bytes that come read by read."""
+
+    async def read(self) -> bytes:
+        """The next bytes, at least one; b"" at the proper end."""
 
 
 class HttpResponse:
@@ -78,7 +85,10 @@ class HttpResponse:
             raise _mapped(error, self._where) from None
 
     async def read_at_most(self, size: int) -> bytes:
-        """The beginning of the body, up to ``size`` bytes, for errors; what can't be read is left out."""
+        """The beginning of the body, up to ``size`` bytes, for errors; what can't be read is left out.
+
+        A body that must be whole is read with `read_whole`.
+        """
         body = b""
         try:
             while len(body) < size and (data := await self.read()):
@@ -169,6 +179,19 @@ class HttpTransport:
     async def close(self) -> None:
         """Closes all connections."""
         await self._session.close()
+
+
+async def read_whole(body: Body, max_size: int) -> bytes:
+    """All of a body, to its proper end; how long that may take is the caller's to say.
+
+    Raises `ProtocolError` once it takes more than ``max_size`` bytes, and what its `read` raises.
+    """
+    whole = bytearray()
+    while data := await body.read():
+        whole += data
+        if len(whole) > max_size:
+            raise ProtocolError(f"the answer takes more than {max_size} bytes")
+    return bytes(whole)
 
 
 class _ConnectionUse(Struct):

@@ -10,18 +10,30 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import replace
 
 from turnwire.item import Reasoning, ReasoningText
 
-__all__ = ["SealedKind", "seal", "sealed_reasoning", "unseal", "unsealed_reasoning"]
+__all__ = [
+    "SUMMARY_NOTE",
+    "SealedKind",
+    "seal",
+    "sealed_reasoning",
+    "unseal",
+    "unsealed_item",
+    "unsealed_reasoning",
+]
 
 SealedKind: TypeAlias = Literal["reasoning", "compaction"]
 
 _PREFIX = "turnwire.1."
 """Says whose it is and in which form, so that what other servers encrypted is never taken for ours."""
+
+SUMMARY_NOTE = "The conversation so far was replaced by this summary of it:\n\n"
+"""What a summary begins with where a model is shown it."""
 
 _MAX_EXPANSION = 16
 """How many bytes of text one character may stand for. Prose packs to a third; what packs much better is a trap, or
@@ -63,6 +75,23 @@ def unsealed_reasoning(item: Reasoning) -> Reasoning:
     if text is None:
         return item
     return replace(item, content=item.content or (ReasoningText(text),), encrypted_content=None)
+
+
+def unsealed_item(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An item's JSON object as a Responses server that is not turnwire can read it: nothing of ours is sealed in it.
+
+    A summary becomes a user's message, reasoning has its text in the open; anything else stays as it is.
+    """
+    match fields:
+        case {"type": "compaction", "encrypted_content": str(value)}:
+            if (summary := unseal("compaction", value)) is not None:
+                part = {"type": "input_text", "text": SUMMARY_NOTE + summary}
+                return {"type": "message", "role": "user", "content": [part]}
+        case {"type": "reasoning", "encrypted_content": str(value)}:
+            if (text := unseal("reasoning", value)) is not None:
+                rest = {key: value for key, value in fields.items() if key != "encrypted_content"}
+                return {**rest, "content": rest.get("content") or [{"type": "reasoning_text", "text": text}]}
+    return fields
 
 
 def _prefix(kind: SealedKind) -> str:

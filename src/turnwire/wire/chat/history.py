@@ -43,14 +43,13 @@ from turnwire.wire.chat.call_id import CallIds
 from turnwire.wire.chat.dialect import ChatDialect, ReasoningName
 from turnwire.wire.chat.tool import ToolOrigin, Tools
 from turnwire.wire.prompt_json import prompt_json
-from turnwire.wire.sealed import unseal, unsealed_reasoning
+from turnwire.wire.sealed import SUMMARY_NOTE, unseal, unsealed_reasoning
 
 __all__ = ["History"]
 
 _NO_OUTPUT = "No output of this call was recorded."
 _IMAGES_ONLY = "The output is shown below."
 _BETWEEN_TOOL_AND_USER = "I have the output."
-_SUMMARY_NOTE = "The conversation so far was replaced by this summary of it:\n\n"
 
 _LOCAL_SHELL = ToolOrigin("function", "local_shell")
 _TOOL_SEARCH = ToolOrigin("tool_search", "tool_search")
@@ -110,7 +109,7 @@ class History:
                 self._name_lost_keys(item)
                 self._open_answer().reasoning.append(item)
             case Compaction() if (summary := unseal("compaction", item.encrypted_content)) is not None:
-                self._add_entry({"role": "user", "content": _SUMMARY_NOTE + summary})
+                self._add_entry({"role": "user", "content": SUMMARY_NOTE + summary})
             case FunctionCall():
                 # Chat templates parse the arguments, and nothing is no JSON.
                 arguments = item.arguments if item.arguments.strip() else "{}"

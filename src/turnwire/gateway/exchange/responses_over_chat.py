@@ -1,0 +1,163 @@
+"""The client speaks Responses, the upstream Chat Completions: both ways are translated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from turnwire.errors import ApiError, ContextWindowExceeded, StreamError
+from turnwire.event import Completed, Created, OutputItemDone, ResponseEvent
+from turnwire.gateway.exchange.exchange import Outcome
+from turnwire.gateway.refusal import stream_failure
+from turnwire.item import Reasoning
+from turnwire.wire.answer_decoder import Ending
+from turnwire.wire.chat import ChatDecoder, ChatDialect, ReasoningName, encode_request
+from turnwire.wire.responses import Framing, ResponsesEncoder
+from turnwire.wire.responses.received import ReceivedRequest
+from turnwire.wire.sealed import sealed_reasoning
+
+__all__ = ["ResponsesOverChat"]
+
+_encode = msgspec.json.Encoder().encode
+
+_ENCRYPTED_REASONING = "reasoning.encrypted_content"
+
+
+class ResponsesOverChat:
+    """An `Exchange`. ``model`` is the upstream's own name for what the request calls its model.
+
+    The upstream streams whatever the client asked for: silence is then told from thinking, and a cut from an end.
+    """
+
+    path = "chat/completions"
+    # Codex makes room and goes on, where a 400 would end the turn.
+    told_in_stream: tuple[type[ApiError], ...] = (ContextWindowExceeded,)
+
+    def __init__(
+        self,
+        received: ReceivedRequest,
+        *,
+        model: str,
+        dialect: ChatDialect,
+        reasoning_name: ReasoningName | None,
+        response_id: str,
+        clock: Callable[[], float],
+        framing: Framing = "sse",
+    ) -> None:
+        prompt = received.prompt
+        request = encode_request(prompt, model=model, dialect=dialect, reasoning_name=reasoning_name)
+        self.body = request.body
+        self.dropped: Sequence[str] = tuple(dict.fromkeys((*received.dropped, *request.dropped)))
+        self.error: ApiError | None = None
+        self.committed = False
+        self._decoder = ChatDecoder(
+            dialect,
+            max_output_tokens_set=prompt.max_output_tokens is not None,
+            watch_calls=True,
+            taken_call_ids=request.call_ids,
+            refuse_bare_end=True,
+            tools=request.tools,
+        )
+        self._encoder = ResponsesEncoder(
+            response_id=response_id, model=received.model, clock=clock, request=received.fields, framing=framing
+        )
+        # A client that keeps its history itself gets the reasoning in the one form that it sends back.
+        self._seals_reasoning = _ENCRYPTED_REASONING in (received.fields.get("include") or ())
+        self._completed: Completed | None = None
+        self._streams = received.stream
+
+    @property
+    def over(self) -> bool:
+        """The terminal event was given."""
+        return self._completed is not None or self.error is not None
+
+    @property
+    def ending(self) -> Ending:
+        """How much of an end the upstream has given."""
+        return self._decoder.ending
+
+    @property
+    def reasoning_name(self) -> ReasoningName | None:
+        """What the upstream calls its reasoning, once it showed."""
+        return self._decoder.reasoning_name
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The answer, once it ended properly."""
+        if self._completed is None:
+            return None
+        complete = self._completed.incomplete_reason is None
+        return Outcome(self._encoder.response.response_id, self._whole, self._completed.token_usage, complete)
+
+    def start(self, metadata: Mapping[str, str]) -> list[bytes]:
+        """``created``, the metadata, ``in_progress``."""
+        return self._encoder.start(metadata) if self._streams else []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """What these bytes become."""
+        return self._take(self._decoder.feed(data))
+
+    def feed_whole(self, body: bytes) -> list[bytes]:
+        """What an answer becomes that came whole, though a stream was asked for."""
+        return self._take(self._decoder.feed_completion(body))
+
+    def feed_eof(self) -> list[bytes]:
+        """What the end of the body becomes."""
+        return self._take(self._decoder.feed_eof())
+
+    def keepalive(self) -> list[bytes]:
+        """An event that says nothing: unlike a comment, it re-arms the idle timers of clients."""
+        return self._encoder.keepalive() if self._streams and not self.over else []
+
+    def fail(self, error: ApiError) -> list[bytes]:
+        """``response.failed``."""
+        if self.over:
+            return []
+        self.error = error
+        return self._encoder.failed(stream_failure(error)) if self._streams else []
+
+    def document(self) -> bytes:
+        """The ``response`` object."""
+        if self.error is not None:
+            raise self.error
+        return _encode(self._whole)
+
+    @cached_property
+    def _whole(self) -> dict[str, Any]:
+        if self._completed is None:
+            raise StreamError("the answer has not ended yet")
+        return self._encoder.response.ended(self._completed)
+
+    def _take(self, events: Iterable[ResponseEvent]) -> list[bytes]:
+        if isinstance(events, list):
+            return self._encode(events)
+        whole: list[ResponseEvent] = []
+        try:
+            for event in events:
+                whole.append(event)  # noqa: PERF402 - those before an error count
+        except ApiError as error:
+            return [*self._encode(whole), *self.fail(error)]
+        return self._encode(whole)
+
+    def _encode(self, events: list[ResponseEvent]) -> list[bytes]:
+        if not events:
+            return []
+        if not self.committed:
+            self.committed = any(not isinstance(event, Created | Completed) for event in events)
+        if self._seals_reasoning:
+            events = [_sealed(event) for event in events]
+        # Also where nobody reads them: a whole answer has its items in the order in which they would be streamed.
+        written = self._encoder.encode(events)
+        last = events[-1]
+        if isinstance(last, Completed):
+            self._completed = last
+        return written if self._streams else []
+
+
+def _sealed(event: ResponseEvent) -> ResponseEvent:
+    if isinstance(event, OutputItemDone) and isinstance(event.item, Reasoning):
+        return OutputItemDone(sealed_reasoning(event.item))
+    return event

@@ -1,0 +1,99 @@
+"""uvicorn's HTTP protocol over httptools, with bounds on what comes before a request is one: time and size of its head.
+
+uvicorn's own keeps a connection that never sends a head for as long as the client likes, and all of a head that never
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+    from uvicorn.server import ServerState
+
+__all__ = ["BoundedConfig", "BoundedProtocol"]
+
+_MAX_HEAD = 64 * 1024
+"""Bytes of a request's head: ample for the largest token and key."""
+
+
+class BoundedConfig(uvicorn.Config):
+    """uvicorn's settings, and ``head_timeout``: seconds in which a request's head must have come."""
+
+    def __init__(self, application: ASGIApp, *, head_timeout: float, **settings: Any) -> None:
+        super().__init__(application, http=BoundedProtocol, **settings)
+        self.head_timeout = head_timeout
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Its client has ``head_timeout`` for the first head, and for each later one from its first byte.
+
+    What is left of a body whose request was answered already has as long. Between two requests it is uvicorn's
+    keep-alive timeout that counts.
+    """
+
+    def __init__(
+        self,
+        config: BoundedConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_timeout = config.head_timeout
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_size = 0
+        self._in_body = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a head, or of a body."""
+        latest: RequestResponseCycle | None = self.cycle
+        if self._head_timer is None and (latest is None or latest.response_complete):
+            self._await_head()
+        awaited = None if self._in_body else self._head_timer
+        super().data_received(data)
+        if awaited is not None and awaited is self._head_timer:
+            self._head_size += len(data)
+            if self._head_size > _MAX_HEAD and not self.transport.is_closing():
+                self.send_400_response(f"The request's head is over {_MAX_HEAD} bytes.")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_body = True
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self._in_body = False
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, or was sent away."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_size = 0
+        self._head_timer = self.loop.call_later(self._head_timeout, self._give_up)
+
+    def _give_up(self) -> None:
+        # Nobody waits for an answer to what was not asked.
+        self._head_timer = None
+        self.transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

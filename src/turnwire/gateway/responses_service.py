@@ -1,0 +1,223 @@
+"""The Responses API, whatever it comes over: from a request's fields to its answer."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from turnwire.client.turn_state import TURN_STATE_HEADER
+from turnwire.errors import ApiError
+from turnwire.event import Completed
+from turnwire.gateway.answering import Answering
+from turnwire.gateway.background import Background, require_store
+from turnwire.gateway.catalog import Catalog, Served
+from turnwire.gateway.compaction import CompactionByModel
+from turnwire.gateway.exchange.exchange import Exchange, Outcome
+from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
+from turnwire.gateway.exchange.responses_relayed import ResponsesRelayed
+from turnwire.gateway.inquiry import REQUEST_ID_HEADER, Inquiry
+from turnwire.gateway.memory import ConnectionMemory
+from turnwire.gateway.recall import Recalled, recall
+from turnwire.gateway.relay import Patience
+from turnwire.gateway.sink import Sink
+from turnwire.gateway.store import ResponseStore, StoredResponse
+from turnwire.gateway.stored_endpoint import send_events
+from turnwire.gateway.summary import asks_for_compaction
+from turnwire.gateway.turn_token import TurnTicket
+from turnwire.wire.responses import Framing, ResponseObject, ResponsesEncoder
+from turnwire.wire.responses.received import ReceivedRequest, decode_response_request
+
+__all__ = ["ResponsesService"]
+
+_log = logging.getLogger("turnwire.gateway")
+
+
+class ResponsesService:
+    """Answers requests of the Responses API, over HTTP and over WebSockets alike."""
+
+    def __init__(
+        self, catalog: Catalog, answering: Answering, store: ResponseStore, background: Background, patience: Patience
+    ) -> None:
+        self._catalog = catalog
+        self._answering = answering
+        self._store = store
+        self._background = background
+        self._patience = patience
+
+    async def answer(
+        self,
+        fields: Mapping[str, Any],
+        inquiry: Inquiry,
+        sink: Sink,
+        *,
+        framing: Framing = "sse",
+        memory: ConnectionMemory | None = None,
+    ) -> None:
+        """Answers one request; what is wrong with it is told to the client as well.
+
+        ``memory`` is that of the request's connection, which remembers the answer.
+        """
+        try:
+            recalled = await recall(fields, inquiry.caller.tenant, store=self._store, memory=memory)
+            received = decode_response_request(recalled.fields)
+            ticket = self._answering.ticket(inquiry)
+            served = self._catalog.find(received.model, upstream=None if ticket is None else ticket.upstream)
+            if not received.generate:
+                await self._warm_up(received, recalled, inquiry, sink, served, ticket, framing, memory)
+                return
+            if received.background and framing == "sse":
+                require_store(fields)
+                await self._answer_in_background(received, recalled, inquiry, sink, served, ticket)
+                return
+            exchange = _exchange(received, served, framing, _new_id())
+        except ApiError as error:
+            _forget(memory, fields)
+            await sink.refuse(error, {REQUEST_ID_HEADER: inquiry.request_id})
+            return
+
+        async def keep(outcome: Outcome) -> None:
+            await self._keep(outcome, received, recalled, inquiry, memory)
+
+        end = await self._answering.run(
+            exchange,
+            served.upstream,
+            sink,
+            inquiry,
+            api="websocket" if framing == "websocket" else "responses",
+            model=served.model,
+            streams=received.stream,
+            ticket=ticket,
+            keep=keep,
+        )
+        if end != "completed":
+            _forget(memory, fields)
+
+    async def _warm_up(
+        self,
+        received: ReceivedRequest,
+        recalled: Recalled,
+        inquiry: Inquiry,
+        sink: Sink,
+        served: Served,
+        ticket: TurnTicket | None,
+        framing: Framing,
+        memory: ConnectionMemory | None,
+    ) -> None:
+        """Answers at once that nothing was answered: the next request goes on from here. Its token is the turn's."""
+        encoder = ResponsesEncoder(
+            response_id=_new_id(), model=received.model, clock=time.time, request=received.fields, framing=framing
+        )
+        headers = {REQUEST_ID_HEADER: inquiry.request_id}
+        if ticket is None:
+            headers[TURN_STATE_HEADER] = self._answering.issuer(inquiry, served.upstream)(None)
+        await sink.begin(headers)
+        await sink.write([*encoder.start(headers), *encoder.encode([Completed(encoder.response.response_id)])])
+        await sink.end()
+        if memory is not None:
+            memory.remember(encoder.response.response_id, recalled.items, ())
+
+    async def _answer_in_background(
+        self,
+        received: ReceivedRequest,
+        recalled: Recalled,
+        inquiry: Inquiry,
+        sink: Sink,
+        served: Served,
+        ticket: TurnTicket | None,
+    ) -> None:
+        """Has the answer made whether or not its client waits, who can get it by its id."""
+        response_id = _new_id()
+        streamed = msgspec.structs.replace(received, stream=True)
+
+        async def run(running: Sink) -> None:
+            exchange = _exchange(streamed, served, "sse", response_id, renames=True)
+            await self._answering.run(
+                exchange,
+                served.upstream,
+                running,
+                inquiry,
+                api="background",
+                model=served.model,
+                streams=True,
+                ticket=ticket,
+            )
+
+        response = ResponseObject(
+            response_id=response_id, model=received.model, clock=time.time, request=received.fields
+        ).begun()
+        record = StoredResponse.of(
+            response, input_items=recalled.input_items, previous_response_id=recalled.previous_response_id
+        )
+        running = await self._background.start(inquiry.caller.tenant, record, run)
+        headers = {REQUEST_ID_HEADER: inquiry.request_id}
+        if received.stream:
+            await send_events(running.follow(), sink, headers=headers, client_timeout=self._patience.client_timeout)
+        else:
+            await sink.answer(running.record.document, headers)
+
+    async def _keep(
+        self,
+        outcome: Outcome,
+        received: ReceivedRequest,
+        recalled: Recalled,
+        inquiry: Inquiry,
+        memory: ConnectionMemory | None,
+    ) -> None:
+        """Keeps an answer for what goes on from it; an answer that can't be stored is an answer all the same."""
+        if not outcome.response:
+            return
+        if memory is not None:
+            memory.remember(outcome.response_id, recalled.items, outcome.response.get("output") or ())
+        if received.store:
+            stored = StoredResponse.of(
+                outcome.response,
+                input_items=recalled.input_items,
+                previous_response_id=recalled.previous_response_id,
+            )
+            try:
+                await self._store.put(inquiry.caller.tenant, stored)
+            except ApiError as error:
+                _log.warning("%s could not be stored: %s", inquiry.request_id, error)
+
+
+def _forget(memory: ConnectionMemory | None, fields: Mapping[str, Any]) -> None:
+    """After a continuation that failed, the client sends everything again."""
+    previous = fields.get("previous_response_id")
+    if memory is not None and isinstance(previous, str):
+        memory.evict(previous)
+
+
+def _exchange(
+    received: ReceivedRequest, served: Served, framing: Framing, response_id: str, *, renames: bool = False
+) -> Exchange:
+    """The exchange for a request, by what the upstream speaks."""
+    upstream = served.upstream
+    if upstream.wire_api == "responses":
+        return ResponsesRelayed(
+            received,
+            model=served.model,
+            response_id=response_id,
+            clock=time.time,
+            framing=framing,
+            renames=renames,
+        )
+    if asks_for_compaction(received):
+        return CompactionByModel(received, served, response_id=response_id, clock=time.time, framing=framing)
+    return ResponsesOverChat(
+        received,
+        model=served.model,
+        dialect=upstream.dialect,
+        reasoning_name=upstream.reasoning_names.get(served.model),
+        response_id=response_id,
+        clock=time.time,
+        framing=framing,
+    )
+
+
+def _new_id() -> str:
+    return f"resp_{secrets.token_hex(24)}"
