@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help: ## show the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/demo.stamp ## one user turn, token and prompt cache, on two real llama.cpp servers
+demo: $(VENV)/demo.stamp ## turns through the gateway on two real llama.cpp servers: token, prompt cache, Codex too where npm is there
 	@$(BIN)/turnwire demo
 
 test: $(VENV)/dev.stamp ## all checks, then the tests with branch coverage
@@ -36,7 +36,7 @@ cover: $(VENV)/dev.stamp
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report > .coverage-report || { cat .coverage-report; exit 1; }; \
 	exit $$status
 
-e2e: $(VENV)/dev.stamp e2e/node_modules/.stamp ## the real Codex on the gateway; needs npm
+e2e: $(VENV)/dev.stamp e2e/node_modules/.stamp ## the real Codex and the Vercel AI SDK on the gateway; needs npm
 	@$(BIN)/python -m pytest e2e
 
 e2e/node_modules/.stamp: e2e/package-lock.json e2e/package.json

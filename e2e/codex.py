@@ -25,6 +25,7 @@ _PATIENCE = 60.0
 _QUIET: Mapping[str, Any] = {
     "analytics.enabled": False,
     "check_for_update_on_startup": False,
+    "features.plugins": False,
     "otel.metrics_exporter": "none",
     "web_search": "disabled",
 }

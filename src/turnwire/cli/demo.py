@@ -1,23 +1,26 @@
-"""``turnwire demo``: two turns on two real llama.cpp servers, and what the routing token is good for."""
+"""``turnwire demo``: user turns on two real llama.cpp servers behind the gateway, and what the turn's token saves."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from importlib.util import find_spec
+from typing import Annotated, Any
 
 import typer
-from msgspec import Struct
 from msgspec.structs import replace
 
+from turnwire.cli.codex_config import CodexConfiguration
 from turnwire.cli.console import ExitCode, tell_error
-from turnwire.cli.demo_forwarder import StickyForwarder
-from turnwire.cli.demo_rules import HOTEL, MARINA, House
+from turnwire.cli.demo_codex import CODEX_SWITCH, CodexLeftOut, find_codex
+from turnwire.cli.demo_gateway import DemoGateway, GatewayError
+from turnwire.cli.demo_rules import HOTEL, MARINA
 from turnwire.cli.demo_screen import Screen
-from turnwire.client import ModelClient, Provider, Tool, run_turn
+from turnwire.client import ModelClient, ModelClientSession, Provider, Tool
 from turnwire.errors import ConfigurationError
 from turnwire.event import Completed, TokenUsage
-from turnwire.item import FunctionCallOutput, ResponseItem
+from turnwire.item import FunctionCall, FunctionCallOutput
 from turnwire.prompt import Prompt
 from turnwire.testing import LlamaServer, LlamaServerError
 from turnwire.wire.chat import ChatDialect
@@ -25,30 +28,24 @@ from turnwire.wire.chat import ChatDialect
 __all__ = ["demo"]
 
 _OPENING = """\
-Two llama.cpp servers run the same small model, and a forwarder stands in front.
-A request without a token goes to either of them, and its response hands out a
-token (x-codex-turn-state). turnwire repeats it on the later requests of the
-turn, so that they go to the server that has their prompt in its cache.
+Two llama.cpp servers run the same small model, and the gateway stands in front:
+to its clients it speaks Responses, to the servers Chat Completions. The answer
+to a turn's first request brings a token (x-codex-turn-state). Whoever repeats
+it gets back to the server that has the turn's prompt in its cache.
 """
+_CLOSING = """\
+The same with a model server of your own:  turnwire serve --upstream URL
+and then, with Codex as the client:        turnwire codex"""
 
+_CONTEXT_SIZE = 65_536
+"""Tokens. Codex begins a turn with some 22,000 bytes, and to this model each of them is one."""
 
-class _Question(Struct, frozen=True):
-    """What one turn is about."""
-
-    house: House
-    text: str
-
-
-# Each house has its own rules, so that the turns have nothing to gain from each other's cache.
-_QUESTIONS = (
-    _Question(HOTEL, "How is the weather in Zürich?"),
-    _Question(MARINA, "What time is it, and how is the weather in Zürich?"),
-)
+_WEATHER = "21 degrees {unit} in {city}, light rain"
 
 
 def get_weather(city: str, unit: str) -> str:
     """The weather in a city."""
-    return f"21 degrees {unit} in {city}, light rain"
+    return _WEATHER.format(city=city, unit=unit)
 
 
 def get_time(zone: str) -> str:
@@ -56,55 +53,80 @@ def get_time(zone: str) -> str:
     return f"14:05 {zone}"
 
 
-def demo() -> None:
-    """Run two turns on two real llama.cpp servers; show streams, tokens and cache."""
+_TOOLS = {tool.name: tool for tool in (Tool.of(get_weather), Tool.of(get_time))}
+# Each house has its own rules, so that the turns have nothing to gain from each other's cache.
+_QUESTIONS = (
+    ("How is the weather in Zürich?", HOTEL),
+    ("What time is it, and how is the weather in Zürich?", MARINA),
+)
+_CODEX_QUESTION = "How is the weather in Zürich? It stands in weather.txt."
+_CODEX_FILES = {"weather.txt": _WEATHER.format(city="Zürich", unit="celsius") + "\n"}
+
+
+def demo(
+    codex: Annotated[
+        bool, typer.Option(envvar=CODEX_SWITCH, help="Have Codex take a turn, too; npm fetches it if need be.")
+    ] = True,
+) -> None:
+    """Run turns on two real llama.cpp servers behind the gateway; show streams, tokens and cache."""
     if find_spec("xllamacpp") is None:
         raise ConfigurationError('the demo runs real llama.cpp servers: pip install "turnwire[demo]"')
+    _reach_loopback_directly()
     try:
-        asyncio.run(_demo())
-    except LlamaServerError as error:
+        asyncio.run(_demo(with_codex=codex))
+    except (LlamaServerError, GatewayError) as error:
         tell_error(str(error))
         raise typer.Exit(ExitCode.FAILED) from None
 
 
-async def _demo() -> None:
+async def _demo(*, with_codex: bool) -> None:
+    screen = Screen()
+    screen.line(_OPENING)
     async with (
-        LlamaServer() as first,
-        LlamaServer() as second,
-        StickyForwarder((first.base_url, second.base_url)) as forwarder,
-        ModelClient(_provider("the forwarder", forwarder.base_url), model=first.model_name) as client,
+        LlamaServer(context_size=_CONTEXT_SIZE) as first,
+        LlamaServer(context_size=_CONTEXT_SIZE) as second,
+        DemoGateway((first.base_url, second.base_url)) as gateway,
+        ModelClient(_provider(gateway.base_url), model=first.model_name) as client,
     ):
-        screen = Screen(forwarder.log)
         replicas = (first, second)
-        screen.opening(_OPENING, [server.base_url for server in replicas], forwarder.base_url)
-        for question in _QUESTIONS:
-            screen.begin_turn(question.house.name, question.text)
-            last_request = await _turn(client, question, screen)
-            other = 1 - forwarder.log[-1].replica
-            usage, first_token = await _measure(replicas[other], last_request)
-            screen.compared(other, usage, first_token)
+        screen.addresses([replica.base_url for replica in replicas], gateway.base_url)
+        for question, house in _QUESTIONS:
+            screen.begin_turn("turnwire", question)
+            tools = [tool.definition for tool in _TOOLS.values()]
+            async with client.new_session() as session:  # one session, one turn, one token
+                last = await _turn(session, Prompt(question, house.rules(), tools), gateway, screen)
+            other = 1 - screen.last_replica
+            screen.compared(other, *await _measure(replicas[other], last))
+        if with_codex:
+            await _codex_turn(gateway, first.model_name, screen)
         screen.summary()
+    screen.line(_CLOSING)
 
 
-async def _turn(client: ModelClient, question: _Question, screen: Screen) -> Prompt:
-    """Drives one turn to its end, and gives the prompt of its last request."""
-    tools = [Tool.of(screen.shown(function)) for function in (get_weather, get_time)]
-    prompt = Prompt(question.text, instructions=question.house.rules())
-    async with client.new_session() as session:  # one session, one turn, one token
-        result = await run_turn(session, prompt, tools, on_event=screen.on_event)
-    sent = (*prompt.items, *_before_last_answer(result.items))
-    return replace(prompt, input=sent, tools=[tool.definition for tool in tools])
+async def _turn(session: ModelClientSession, prompt: Prompt, gateway: DemoGateway, screen: Screen) -> Prompt:
+    """Drives one turn to its end, and gives the prompt of its last request.
+
+    Whoever need not look at the gateway in between has `run_turn` for this.
+    """
+    while True:
+        token = session.turn_state.get()
+        async with session.stream(prompt) as stream:
+            async for event in stream:
+                screen.on_event(event)
+        screen.answered(await gateway.answered(), "none" if token is None else f"…{token[-6:]}")
+        calls = [item for item in stream.items if isinstance(item, FunctionCall)]
+        if not calls:
+            return prompt
+        outputs = [FunctionCallOutput(call.call_id, await _TOOLS[call.name].call(call.arguments)) for call in calls]
+        for call, output in zip(calls, outputs, strict=True):
+            screen.gives(call.name, str(output.output))
+        prompt = replace(prompt, input=(*prompt.items, *stream.items, *outputs))
 
 
-def _before_last_answer(items: tuple[ResponseItem, ...]) -> tuple[ResponseItem, ...]:
-    """What was part of the last request: all up to the last output of a tool."""
-    outputs = [place for place, item in enumerate(items, 1) if isinstance(item, FunctionCallOutput)]
-    return items[: max(outputs, default=0)]
-
-
-async def _measure(server: LlamaServer, prompt: Prompt) -> tuple[TokenUsage, float]:
-    """What a server counts for a prompt, and the seconds to its first event."""
-    async with ModelClient(_provider("a replica", server.base_url), model=server.model_name) as client:
+async def _measure(replica: LlamaServer, prompt: Prompt) -> tuple[TokenUsage, float]:
+    """What a replica counts for a prompt that it is sent past the gateway, and the seconds to its first event."""
+    provider = Provider("a replica", replica.base_url, dialect=ChatDialect.preset("llama.cpp"))
+    async with ModelClient(provider, model=replica.model_name) as client:
         started = time.perf_counter()
         usage, first_token = TokenUsage(), 0.0
         async with client.new_session().stream(prompt) as stream:
@@ -115,5 +137,35 @@ async def _measure(server: LlamaServer, prompt: Prompt) -> tuple[TokenUsage, flo
     return usage, first_token
 
 
-def _provider(name: str, base_url: str) -> Provider:
-    return Provider(name, base_url, dialect=ChatDialect.preset("llama.cpp"))
+async def _codex_turn(gateway: DemoGateway, model: str, screen: Screen) -> None:
+    """A turn of Codex, as far as there is one."""
+
+    async def on_event(event: Any) -> None:
+        match event:
+            case {"type": "item.started", "item": {"type": "command_execution", "command": command}}:
+                screen.call("shell", command)
+            case {"type": "item.completed", "item": {"type": "command_execution", "aggregated_output": output}}:
+                screen.answered(await gateway.answered(), "Codex's")
+                screen.gives("shell", output)
+            case {"type": "item.completed", "item": {"type": "agent_message", "text": text}}:
+                screen.say(text)
+            case {"type": "turn.completed"}:
+                screen.answered(await gateway.answered(), "Codex's")
+
+    try:
+        codex = await find_codex(screen.installing)
+        screen.begin_turn("Codex", _CODEX_QUESTION, version=codex.version)
+        pointed = CodexConfiguration(gateway.base_url, model)
+        await codex.exec(_CODEX_QUESTION, pointed, files=_CODEX_FILES, on_event=on_event)
+    except (CodexLeftOut, GatewayError) as reason:
+        screen.left_out("Codex", str(reason))
+
+
+def _provider(base_url: str) -> Provider:
+    return Provider("the gateway", base_url, wire_api="responses", websocket=True)
+
+
+def _reach_loopback_directly() -> None:
+    """Has a proxy, where the environment names one, stay out of what never leaves this machine."""
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{excepted},127.0.0.1" if excepted else "127.0.0.1"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
 from turnwire.cli.console import Output, duration, percent, visible
-from turnwire.cli.demo_forwarder import Forwarding
-from turnwire.event import Completed, OutputItemDone, OutputTextDelta, ReasoningContentDelta, ResponseEvent, TokenUsage
+from turnwire.cli.demo_codex import CODEX_SWITCH, CODEX_VERSION
+from turnwire.cli.demo_gateway import Answered
+from turnwire.event import OutputItemDone, OutputTextDelta, ReasoningContentDelta, ResponseEvent, TokenUsage
 from turnwire.item import FunctionCall
 
 __all__ = ["Screen"]
@@ -24,99 +24,126 @@ class _Measured(Struct, frozen=True):
     """One request as it was measured."""
 
     turn: int
-    request: int
-    token: str | None
+    client: str
+    request: str
+    token: str
+    """What it carried, in a word."""
     replica: int
     usage: TokenUsage
     first_token: float
-    """Seconds from the request to its first event."""
+    """Seconds from the request to the first of its answer."""
+    follow_up: bool
+    """It was not the first of its turn, so that some replica had computed most of its prompt."""
     compared: bool = False
     """It was sent where its token would not have taken it."""
 
 
 class Screen:
-    """Tells turns while they happen, and sums them up; ``log`` is the forwarder's."""
+    """Tells turns while they happen, and sums them up."""
 
-    def __init__(self, log: Sequence[Forwarding]) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._console = Output(highlight=False, markup=False, emoji=False)
         self._turn = 0
-        self._request = 0
-        self._first: float | None = None  # when the open answer's first event came
+        self._client = ""
+        self._requests = 0
         self._mid_line = False
         self._style = ""
         self._measured: list[_Measured] = []
+
+    @property
+    def last_replica(self) -> int:
+        """Where the last request went."""
+        return self._measured[-1].replica
 
     def line(self, *parts: str | tuple[str, str]) -> None:
         """A line of its own; a part may come with its style."""
         self._end_line()
         self._console.print(Text.assemble(*parts), soft_wrap=True)
 
-    def opening(self, text: str, replicas: Sequence[str], forwarder: str) -> None:
-        """What will happen, and where."""
-        self.line(text)
+    def addresses(self, replicas: Sequence[str], gateway: str) -> None:
+        """What runs where."""
         for number, base_url in enumerate(replicas):
             self.line(_INDENT, (_replica(number), "bold green"), f"  {base_url}")
-        self.line(_INDENT, ("forwarder", "bold"), f"  {forwarder}")
+        upstreams = " ".join(f"-u {_letter(number)}" for number in range(len(replicas)))
+        self.line(_INDENT, ("gateway", "bold"), f"    {gateway}, which is turnwire serve {upstreams}")
 
-    def begin_turn(self, title: str, question: str) -> None:
+    def begin_turn(self, client: str, question: str, *, version: str = "") -> None:
         """A turn's heading."""
         self._turn += 1
-        self._request = 0
+        self._client = client
+        self._requests = 0
         self.line()
-        self.line((f"Turn {self._turn}, {title}: ", "bold"), question)
+        self.line((f"Turn {self._turn}, {' '.join(filter(None, (client, version)))}: ", "bold"), question)
 
     def on_event(self, event: ResponseEvent) -> None:
-        """Shows what an event adds; the first one of an answer also shows where its request went."""
-        if self._first is None:
-            self._first = time.perf_counter()
-            self._begin_answer(self._log[-1])
+        """Shows what an event adds."""
         match event:
             case ReasoningContentDelta(delta):
                 self._stream(delta, "dim italic")
             case OutputTextDelta(delta):
                 self._stream(delta, "")
             case OutputItemDone(FunctionCall(name, arguments)):
-                self.line(_INDENT, "call ", (name, "bold"), f" {visible(arguments)}")
+                self.call(name, arguments)
             case OutputItemDone():
                 self._end_line()
-            case Completed(_, usage):
-                self._end_answer(self._log[-1], usage or TokenUsage())
 
-    def shown(self, function: Callable[..., str]) -> Callable[..., Awaitable[str]]:
-        """The function as a tool whose output is shown."""
+    def say(self, text: str) -> None:
+        """A message that came whole."""
+        self._stream(text, "")
+        self._end_line()
 
-        @functools.wraps(function)
-        async def call(**arguments: str) -> str:
-            output = function(**arguments)
-            self.line(_INDENT, (function.__name__, "bold"), " gives: ", output)
-            return output
+    def call(self, name: str, arguments: str) -> None:
+        """A call of a tool."""
+        self.line(_INDENT, "call ", (name, "bold"), f" {visible(arguments)}")
 
-        return call
+    def gives(self, name: str, output: str) -> None:
+        """What a tool gave."""
+        self.line(_INDENT, (name, "bold"), f" gives {visible(output.strip())}")
+
+    def answered(self, answered: Sequence[Answered], token: str) -> None:
+        """Where the turn's next request went and what it cost; ``token`` is what it carried, in a word."""
+        for what in answered:
+            first, self._requests = self._requests + 1, self._requests + what.answers
+            request = f"{first}" if what.answers == 1 else f"{first} to {self._requests}"
+            self._add(request, token, what.replica, what.usage, what.first_token, follow_up=first > 1)
+            self._count(f"request {request}", what.replica, what.usage)
 
     def compared(self, replica: int, usage: TokenUsage, first_token: float) -> None:
-        """What the last request cost on the other replica."""
+        """What the last request cost on another replica."""
+        request = f"{self._requests} elsewhere"
+        self._add(request, "none", replica, usage, first_token, follow_up=self._requests > 1, compared=True)
+        self._count("the same elsewhere", replica, usage)
+
+    def installing(self, folder: Path) -> None:
+        """What is fetched before Codex can take its turn."""
         self.line()
-        self.line(f"The same request {self._request} sent to {_replica(replica)}, for comparison:")
-        self._count(usage, first_token)
-        self._measured.append(_Measured(self._turn, self._request, None, replica, usage, first_token, compared=True))
+        self.line(
+            (
+                f"npm fetches Codex {CODEX_VERSION} into {folder}: 170 MB, once,\n"
+                f"and 400 MB on disk. {CODEX_SWITCH}=no leaves it out.",
+                "dim",
+            )
+        )
+
+    def left_out(self, client: str, reason: str) -> None:
+        """Why a client has no turn, or no more of it."""
+        self.line()
+        self.line((f"{client} is left out: {visible(reason)}", "yellow"))
 
     def summary(self) -> None:
         """The table of all requests, and what follows from it."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("turn")
-        table.add_column("request")
-        table.add_column("token it carries")
-        table.add_column("goes to")
-        table.add_column("prompt", justify="right")
-        table.add_column("cached", justify="right")
-        table.add_column("first token", justify="right")
+        for name in ("turn", "client", "request", "token", "replica"):
+            table.add_column(name)
+        for name in ("prompt", "cached", "first token"):
+            table.add_column(name, justify="right")
         for row in self._measured:
             table.add_row(
-                str(row.turn),
-                f"{row.request} elsewhere" if row.compared else f"{row.request}",
-                "none" if row.token is None else _short(row.token),
-                _replica(row.replica),
+                f"{row.turn}",
+                row.client,
+                row.request,
+                row.token,
+                _letter(row.replica),
                 f"{row.usage.input_tokens:,}",
                 percent(row.usage.cached_share),
                 duration(row.first_token),
@@ -125,42 +152,37 @@ class Screen:
         self.line()
         self._console.print(table)
         self.line()
-        self.line(f"Where its token took it, a follow-up read {self._shares(compared=False)} of its prompt from the")
-        self.line(f"cache. Sent elsewhere, the same ones read {self._shares(compared=True)}.")
+        self.line(f"With its turn's token, a follow-up read {self._shares(compared=False)} of its prompt from the")
+        self.line(f"cache. Those that were sent elsewhere as well read {self._shares(compared=True)} there.")
+        self.line()
 
     def _shares(self, *, compared: bool) -> str:
         """The cached shares of all follow-ups, with their token or elsewhere."""
-        rows = [row for row in self._measured if row.compared == compared and (compared or row.token is not None)]
-        return " and ".join(percent(row.usage.cached_share) for row in rows)
+        rows = [row for row in self._measured if row.follow_up and row.compared == compared]
+        *most, last = [percent(row.usage.cached_share) for row in rows]
+        return f"{', '.join(most)} and {last}" if most else last
 
-    def _begin_answer(self, forwarding: Forwarding) -> None:
-        self._request += 1
-        self.line()
-        carried = ("no token", "") if forwarding.token is None else (_short(forwarding.token), "bold cyan")
-        self.line(
-            (f"Request {self._request}", "bold"),
-            " carries ",
-            carried,
-            ", goes to ",
-            (_replica(forwarding.replica), "bold green"),
-            *((", and is handed ", (_short(forwarding.handed_out), "bold cyan")) if forwarding.handed_out else ()),
-        )
-
-    def _end_answer(self, forwarding: Forwarding, usage: TokenUsage) -> None:
-        assert self._first is not None  # noqa: S101 - Completed is an event too
-        first_token = self._first - forwarding.arrived
-        self._first = None
-        self._count(usage, first_token)
+    def _add(
+        self,
+        request: str,
+        token: str,
+        replica: int,
+        usage: TokenUsage,
+        first_token: float,
+        *,
+        follow_up: bool,
+        compared: bool = False,
+    ) -> None:
         self._measured.append(
-            _Measured(self._turn, self._request, forwarding.token, forwarding.replica, usage, first_token)
+            _Measured(self._turn, self._client, request, token, replica, usage, first_token, follow_up, compared)
         )
 
-    def _count(self, usage: TokenUsage, first_token: float) -> None:
+    def _count(self, what: str, replica: int, usage: TokenUsage) -> None:
         self.line(
-            _INDENT,
-            f"prompt of {usage.input_tokens:,} tokens, ",
+            f"→  {what}: ",
+            (_replica(replica), "bold green"),
+            f", prompt of {usage.input_tokens:,} tokens, ",
             (f"{percent(usage.cached_share)} from cache", "bold yellow"),
-            f", first token after {duration(first_token)}",
         )
 
     def _stream(self, delta: str, style: str) -> None:
@@ -182,10 +204,10 @@ class Screen:
             self._mid_line = False
 
 
+def _letter(number: int) -> str:
+    """A, B, …"""
+    return chr(ord("A") + number)
+
+
 def _replica(number: int) -> str:
-    """Replica A, B, …"""
-    return f"replica {chr(ord('A') + number)}"
-
-
-def _short(token: str) -> str:
-    return f"{token[:6]}…"
+    return f"replica {_letter(number)}"
