@@ -163,6 +163,14 @@ async def test_of_several_models_one_must_be_named(turnwire: Command, path: str)
     assert run == Run(2, "", sentence)
 
 
+async def test_a_model_that_the_gateway_does_not_serve_is_told_before_codex_starts(
+    turnwire: Command, path: str
+) -> None:
+    async with ScriptedServer(models=["large", "small"]) as server:
+        run = await turnwire("codex", "--gateway", server.base_url, "--model", "huge", "exec", PATH=path)
+    assert run == Run(2, "", "error: the gateway serves no model 'huge'; it serves large, small\n")
+
+
 def test_the_printed_configuration_says_what_the_overrides_say(turnwire: Command) -> None:
     address = "https://gateway.example/v1/"
     run = turnwire.here("codex-config", "--gateway", address, "--model", 'a "model"', "--no-websocket")
@@ -170,6 +178,8 @@ def test_the_printed_configuration_says_what_the_overrides_say(turnwire: Command
     assert tomllib.loads(run.stdout) == {
         "model": 'a "model"',
         "model_provider": "turnwire",
+        "web_search": "disabled",
+        "model_reasoning_summary": "none",
         "model_providers": {
             "turnwire": {
                 "name": "turnwire",

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.cli.command import Command
+from tests.gateway.redis_server import RedisServer
 from turnwire.cli.serve import _Screen
 from turnwire.gateway.caller import CallerKey, key_hash
 from turnwire.gateway.configuration import GatewayConfiguration, upstream_at
@@ -94,8 +95,7 @@ async def test_it_says_where_it_is_what_it_found_and_who_may_call(turnwire: Comm
         log = await gateway.end()
         assert gateway.process.returncode == 0
     assert re.sub("req_[0-9a-f]+", "REQUEST", log) == (
-        "INFO REQUEST responses of local by 127.0.0.1:PPPPP completed\n"
-        "INFO stopping on SIGINT\n"
+        "INFO REQUEST responses of local by 127.0.0.1:PPPPP completed\nINFO stopping on SIGINT\n"
     )
 
 
@@ -191,7 +191,7 @@ async def test_a_store_that_can_t_be_opened_is_one_sentence(turnwire: Command) -
         (
             ["--upstream", "127.0.0.1"],
             "",
-            "provider '127.0.0.1' can't be used: base_url '127.0.0.1' is not an http or https address",
+            "upstream '127.0.0.1' can't be used: base_url '127.0.0.1' is not an http or https address",
         ),
         (
             ["--upstream", "http://127.0.0.1:1/v1", "--host", "0.0.0.0"],
@@ -254,6 +254,20 @@ async def test_check_says_that_an_upstream_is_not_there(turnwire: Command) -> No
         "           no models\n"
         "           can't connect to upstream '127.0.0.1:PPPPP': connection refused\n",
     )
+
+
+async def test_check_says_that_the_store_s_server_is_not_there(turnwire: Command) -> None:
+    turnwire.configure("[gateway]\nstore_url_env = 'CHECKED_REDIS'\n")
+    options = ("serve", "--check", "--upstream", "http://127.0.0.1:1/v1")
+    run = await asyncio.to_thread(turnwire.here, *options, CHECKED_REDIS="unix://:hush@/nowhere")
+    assert (run.code, run.stdout) == (2, "")
+    assert run.stderr == (
+        "error: store_url_env: CHECKED_REDIS: the response store unix:///nowhere can't be used now: Error 2 connecting "
+        "to /nowhere. No such file or directory; see that it runs, and that its URL is right\n"
+    )
+    with RedisServer() as server:
+        code, shown = await checked(turnwire, *options[2:], CHECKED_REDIS=server.url)
+    assert (code, shown.splitlines()[0][:8]) == (1, "upstream")
 
 
 def test_a_gateway_for_other_machines_is_shown_by_an_address_that_can_be_used(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
@@ -43,12 +43,9 @@ class Told(Struct, frozen=True):
             return f"failed {error['code']}"
         if self.cut:
             return "cut"
-        kind = last.get("type", last.get("object"))
-        if kind == "chat.completion.chunk":
-            ends = [choice["finish_reason"] for chunk in self.payloads for choice in chunk["choices"]]
-            return "completed" if any(ends) else "without an end"
-        ends = {"response.completed", "response.incomplete", "response", "chat.completion"}
-        return "completed" if kind in ends else "without an end"
+        choices = [choice for chunk in self.payloads for choice in chunk.get("choices", ())]
+        ended = last.get("type") in ("response.completed", "response.incomplete") or last.get("object") == "response"
+        return "completed" if ended or any(choice["finish_reason"] for choice in choices) else "without an end"
 
     @property
     def text(self) -> str:
@@ -68,13 +65,19 @@ def body_for(form: Form, model: str = MODEL, **fields: Any) -> dict[str, Any]:
 
 
 async def ask(
-    gateway: ServedGateway, form: Form, model: str = MODEL, *, headers: Mapping[str, str] = {}, **fields: Any
+    gateway: ServedGateway,
+    form: Form,
+    model: str = MODEL,
+    *,
+    headers: Mapping[str, str] = {},
+    on_piece: Callable[[bytes], None] = lambda _: None,
+    **fields: Any,
 ) -> Told:
-    """What a client is told that asks over a connection of its own."""
+    """What a client is told that asks over a connection of its own; ``on_piece`` hears it as it comes."""
     body = body_for(form, model, **fields)
     if form == "websocket":
         async with connect(gateway.socket_url, proxy=None, additional_headers=dict(headers)) as socket:
-            return await ask_socket(socket, **body)
+            return await ask_socket(socket, on_piece=on_piece, **body)
     path = "chat/completions" if form.startswith("chat") else "responses"
     async with (
         aiohttp.ClientSession() as session,
@@ -85,6 +88,7 @@ async def ask(
         try:
             while piece := await response.content.readany():
                 data += piece
+                on_piece(piece)
         except aiohttp.ClientPayloadError:
             cut = True
         head = {name.lower(): value for name, value in response.headers.items()}
@@ -100,11 +104,12 @@ def _objects(data: bytes) -> Iterator[Any]:
             yield json.loads(event.data)
 
 
-async def ask_socket(socket: Any, **fields: Any) -> Told:
+async def ask_socket(socket: Any, *, on_piece: Callable[[bytes], None] = lambda _: None, **fields: Any) -> Told:
     """What a client is told that asks over an open WebSocket, to the end of the answer or of the connection."""
     await socket.send(json.dumps({"type": "response.create", **fields}))
     payloads = []
     async for message in socket:
+        on_piece(message.encode())
         payload = json.loads(message)
         payloads.append(payload)
         if payload["type"] == "error":

@@ -15,12 +15,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from turnwire.gateway.answering import Answering
 from turnwire.gateway.application import create_application
+from turnwire.gateway.catalog import Catalog
 from turnwire.gateway.configuration import GatewayConfiguration, UpstreamConfiguration
+from turnwire.gateway.metrics import Metrics
+from turnwire.gateway.pool import Pool
+from turnwire.gateway.relay import Patience
 from turnwire.gateway.server import GatewayServer
+from turnwire.gateway.turn import Turns
+from turnwire.gateway.turn_token import TurnTokens
+from turnwire.gateway.upstream import Upstream
 from turnwire.testing import RecordedRequest, ScriptedServer
 
-__all__ = ["MODEL", "ServedGateway", "answered", "serving", "upstream_at"]
+__all__ = ["MODEL", "ServedGateway", "answered", "answering_of", "serving", "upstream_at"]
 
 MODEL = "m"
 """What clients call the model, and upstreams too unless `upstream_at` is told otherwise."""
@@ -79,6 +89,12 @@ async def serving(*upstreams: str | UpstreamConfiguration, **fields: Any) -> Asy
             yield gateway
         finally:
             await gateway.close()
+
+
+def answering_of(upstream: Upstream, tokens: TurnTokens) -> Answering:
+    """What services answer with, in front of one upstream and without a server."""
+    metrics = Metrics(CollectorRegistry())
+    return Answering(Pool(Catalog([upstream])), Turns(tokens, metrics), metrics, Patience())
 
 
 def answered(server: ScriptedServer) -> list[RecordedRequest]:

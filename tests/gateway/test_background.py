@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.gateway.keeping import TENANT, Clock, asked, document, said, turn
+from tests.gateway.keeping import TENANT, Clock, Shelf, asked, document, said, turn
 from turnwire.errors import InvalidPrompt, RateLimited, RetryableError, ServerOverloaded
 from turnwire.gateway.background import Background, BackgroundLimits, require_store
 from turnwire.gateway.refusal import NotServed
 from turnwire.gateway.sink import Sink
-from turnwire.gateway.sqlite_store import SqliteStore
-from turnwire.gateway.store import StoredResponse
+from turnwire.gateway.store import ResponseStore, StoredResponse
 from turnwire.wire.sse import encode_event
 
 QUEUED = StoredResponse.of(document("resp_1", status="queued", background=True), input_items=[asked("?")])
@@ -64,26 +63,19 @@ async def whole(sink: Sink) -> None:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def store(shelf: Shelf) -> ResponseStore:
+    return shelf.open(ttl=1000, max_size=1_000_000)
 
 
 @pytest.fixture
-async def store(clock: Clock):
-    store = SqliteStore(":memory:", ttl=1000, max_size=1_000_000, clock=clock)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def background(store: SqliteStore, clock: Clock):
+async def background(store: ResponseStore, clock: Clock):
     background = Background(store, DETACHED, clock=clock)
     yield background
     await background.close()
 
 
 @pytest.fixture
-async def elsewhere(store: SqliteStore, clock: Clock):
+async def elsewhere(store: ResponseStore, clock: Clock):
     """The same store, in another process."""
     background = Background(store, DETACHED, clock=clock)
     yield background
@@ -106,7 +98,7 @@ async def status(background: Background) -> str:
     return msgspec.json.decode((await background.get(TENANT, "resp_1")).document)["status"]
 
 
-async def test_a_response_runs_and_is_kept(background: Background, store: SqliteStore) -> None:
+async def test_a_response_runs_and_is_kept(background: Background, store: ResponseStore) -> None:
     running = await background.start(TENANT, QUEUED, whole)
     assert running.record.document == QUEUED.document
     assert await until_over(background) == DONE
@@ -143,7 +135,7 @@ async def test_any_number_of_readers_follow_it_live_from_any_event(background: B
     assert await read(late) == [COMPLETED]
 
 
-async def test_who_has_read_its_end_finds_it_kept(background: Background, store: SqliteStore) -> None:
+async def test_who_has_read_its_end_finds_it_kept(background: Background, store: ResponseStore) -> None:
     script = Script()
     await background.start(TENANT, QUEUED, script)
     events = await background.events(TENANT, "resp_1")
@@ -250,7 +242,7 @@ async def test_an_answer_that_is_whole_is_not_spoilt_by_what_comes_behind_it(bac
     assert await until_over(background) == DONE
 
 
-async def test_events_beyond_the_bound_fail_it(store: SqliteStore, clock: Clock) -> None:
+async def test_events_beyond_the_bound_fail_it(store: ResponseStore, clock: Clock) -> None:
     background = Background(store, BackgroundLimits(max_size=500), clock=clock)
     script = Script()
     await background.start(TENANT, QUEUED, script)
@@ -262,7 +254,7 @@ async def test_events_beyond_the_bound_fail_it(store: SqliteStore, clock: Clock)
     assert script.cancelled
 
 
-async def test_cancelling_stops_the_run_and_tells_its_readers(background: Background, store: SqliteStore) -> None:
+async def test_cancelling_stops_the_run_and_tells_its_readers(background: Background, store: ResponseStore) -> None:
     script = Script()
     await background.start(TENANT, QUEUED, script)
     await script.write(CREATED)
@@ -290,7 +282,7 @@ async def test_another_process_may_cancel_it(background: Background, elsewhere: 
 
 
 async def test_another_process_may_come_too_late_to_cancel_it(
-    background: Background, elsewhere: Background, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    background: Background, elsewhere: Background, store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await background.start(TENANT, QUEUED, whole)
     as_it_was = await elsewhere.get(TENANT, "resp_1")
@@ -305,7 +297,7 @@ async def test_another_process_may_come_too_late_to_cancel_it(
     assert msgspec.json.decode((await elsewhere.cancel(TENANT, "resp_1")).document) == DONE
 
 
-async def test_only_a_background_response_can_be_cancelled(background: Background, store: SqliteStore) -> None:
+async def test_only_a_background_response_can_be_cancelled(background: Background, store: ResponseStore) -> None:
     await store.put(TENANT, turn("resp_2", "?", "!"))
     with pytest.raises(InvalidPrompt, match="the response 'resp_2' can't be cancelled"):
         await background.cancel(TENANT, "resp_2")
@@ -313,7 +305,7 @@ async def test_only_a_background_response_can_be_cancelled(background: Backgroun
     assert await background.cancel(TENANT, "resp_1") == StoredResponse.of(DONE)
 
 
-async def test_a_deleted_response_stops_running_and_stays_deleted(background: Background, store: SqliteStore) -> None:
+async def test_a_deleted_response_stops_running_and_stays_deleted(background: Background, store: ResponseStore) -> None:
     script = Script()
     await background.start(TENANT, QUEUED, script)
     await script.write(CREATED)
@@ -335,7 +327,7 @@ async def test_a_response_that_was_deleted_elsewhere_stops_running(
     assert script.cancelled
 
 
-async def test_what_is_not_there_is_not_served(background: Background, store: SqliteStore) -> None:
+async def test_what_is_not_there_is_not_served(background: Background, store: ResponseStore) -> None:
     script = Script()
     await background.start("tenant-b", QUEUED, script)
     for method in (background.get, background.events, background.cancel, background.delete):
@@ -343,14 +335,14 @@ async def test_what_is_not_there_is_not_served(background: Background, store: Sq
             await method(TENANT, "resp_1")
 
 
-async def test_a_stream_that_was_not_kept_is_refused(background: Background, store: SqliteStore) -> None:
+async def test_a_stream_that_was_not_kept_is_refused(background: Background, store: ResponseStore) -> None:
     await store.put(TENANT, turn("resp_2", "?", "!"))
     with pytest.raises(InvalidPrompt, match="the stream of the response 'resp_2' was not kept"):
         await background.events(TENANT, "resp_2")
 
 
 async def test_a_response_whose_process_is_gone_has_failed(
-    background: Background, store: SqliteStore, clock: Clock
+    background: Background, store: ResponseStore, clock: Clock
 ) -> None:
     await store.put(TENANT, StoredResponse.of(document("resp_1", status="queued"), running_until=clock.now + 30))
     assert await status(background) == "queued"
@@ -362,7 +354,7 @@ async def test_a_response_whose_process_is_gone_has_failed(
     assert await read(await background.events(TENANT, "resp_1")) == [event(0, "response.failed", response=failed)]
 
 
-async def test_a_running_response_is_renewed(background: Background, store: SqliteStore, clock: Clock) -> None:
+async def test_a_running_response_is_renewed(background: Background, store: ResponseStore, clock: Clock) -> None:
     script = Script()
     await background.start(TENANT, QUEUED, script)
     clock.now += 20
@@ -374,7 +366,7 @@ async def test_a_running_response_is_renewed(background: Background, store: Sqli
     assert stored.running_until == 1_000_050.0
 
 
-async def test_a_tenant_may_have_only_so_many_running(store: SqliteStore, clock: Clock) -> None:
+async def test_a_tenant_may_have_only_so_many_running(store: ResponseStore, clock: Clock) -> None:
     background = Background(store, BackgroundLimits(running_per_tenant=1), clock=clock)
     await background.start(TENANT, QUEUED, Script())
     second = StoredResponse.of(document("resp_2", status="queued"))
@@ -388,7 +380,7 @@ async def test_a_tenant_may_have_only_so_many_running(store: SqliteStore, clock:
     await background.close()
 
 
-async def test_what_runs_when_the_gateway_ends_has_failed(background: Background, store: SqliteStore) -> None:
+async def test_what_runs_when_the_gateway_ends_has_failed(background: Background, store: ResponseStore) -> None:
     script = Script()
     await background.start(TENANT, QUEUED, script)
     await script.write(CREATED, DELTA)
@@ -407,7 +399,7 @@ async def test_what_runs_when_the_gateway_ends_has_failed(background: Background
 
 
 async def test_a_response_that_can_not_be_kept_does_not_start(
-    background: Background, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    background: Background, store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full(*_: object) -> None:
         raise ServerOverloaded("the disk is full")
@@ -420,7 +412,7 @@ async def test_a_response_that_can_not_be_kept_does_not_start(
 
 
 async def test_a_store_that_fails_in_between_costs_its_readers_nothing(
-    background: Background, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    background: Background, store: ResponseStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = asyncio.Event()
 

@@ -12,23 +12,20 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 from openresponses_types.types import CompactResource
-from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from tests.gateway.bare_server import serving
+from tests.gateway.serving import answering_of
 from turnwire.errors import ApiError, RetryableError
 from turnwire.event import TokenUsage
-from turnwire.gateway.answering import Answering
 from turnwire.gateway.caller import Caller, Callers
-from turnwire.gateway.catalog import Catalog, Served
+from turnwire.gateway.catalog import Served
 from turnwire.gateway.compaction import CompactionByModel, CompactionService
 from turnwire.gateway.configuration import GatewayConfiguration, UpstreamConfiguration
 from turnwire.gateway.http_endpoint import PostEndpoint
 from turnwire.gateway.inquiry import Inquiry
-from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.refusal import refusal
-from turnwire.gateway.relay import Patience
 from turnwire.gateway.sqlite_store import SqliteStore
 from turnwire.gateway.store import StoredResponse
 from turnwire.gateway.summary import asks_for_compaction, kept_messages, summarising
@@ -119,8 +116,7 @@ class Rig:
         self.upstream = upstream
         self.store = store
         self.tokens = TurnTokens(["secret"], max_age=3600.0)
-        answering = Answering(self.tokens, Metrics(CollectorRegistry()), Patience())
-        self.service = CompactionService(Catalog([upstream]), answering, store)
+        self.service = CompactionService(answering_of(upstream, self.tokens), store)
 
     async def ask(self, fields: Mapping[str, Any], headers: Mapping[str, str] = {}, sink: Any = None) -> HeldSink:
         sink = sink or HeldSink()

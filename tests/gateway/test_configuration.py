@@ -64,6 +64,7 @@ host = "0.0.0.0"
 port = 9000
 callers = {{ laptop = "{HASH}", "the ci" = "{OTHER_HASH}" }}
 max_body = 1000
+max_connections = 100
 head_timeout = 1
 body_timeout = 2
 keepalive_interval = 3
@@ -75,6 +76,7 @@ queue_timeout = 11
 max_streams = 12
 probe_interval = 13
 store_path = "store/answers.db"
+store_prefix = "gw"
 store_ttl = 7
 store_max_size = 8
 token_secrets_env = ["NEW", "OLD"]
@@ -135,6 +137,7 @@ def test_a_file_s_tables_are_the_configuration(file: Path) -> None:
         port=9000,
         callers=(CallerKey("laptop", HASH), CallerKey("the ci", OTHER_HASH)),
         max_body=1000,
+        max_connections=100,
         head_timeout=1.0,
         body_timeout=2.0,
         keepalive_interval=3.0,
@@ -146,6 +149,7 @@ def test_a_file_s_tables_are_the_configuration(file: Path) -> None:
         max_streams=12,
         probe_interval=13.0,
         store_path=file.parent / "store/answers.db",
+        store_prefix="gw",
         store_ttl=7.0,
         store_max_size=8,
         token_secrets_env=("NEW", "OLD"),
@@ -212,7 +216,7 @@ def test_an_upstream_needs_an_http_address(url: str) -> None:
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     assert refusal(upstream_at, "http://me:secret@host/v1") == (
-        "provider 'host' can't be used: base_url must hold no user or password: put a key into api_key"
+        "upstream 'host' can't be used: base_url must hold no user or password: put a key into api_key"
     )
 
 
@@ -277,7 +281,14 @@ NO_KEY = (
         ({"port": 65536}, "port must be 0 to 65535, not 65536"),
         *(
             ({name: value}, f"{name} must be more than 0 and finite, not {value!r}")
-            for name in ("max_body", "head_timeout", "body_timeout", "keepalive_interval", "client_timeout")
+            for name in (
+                "max_body",
+                "max_connections",
+                "head_timeout",
+                "body_timeout",
+                "keepalive_interval",
+                "client_timeout",
+            )
             for value in (0, -1, float("inf"), float("nan"))
         ),
         *(
@@ -285,6 +296,17 @@ NO_KEY = (
             for name in ("socket_max_age", "store_ttl", "store_max_size", "token_lifetime")
         ),
         ({"drain_timeout": -1}, "drain_timeout must be 0 or more and finite, not -1"),
+        (
+            {"store_path": Path("a.db"), "store_url_env": "REDIS_URL"},
+            "answers are kept in one place: give store_path, a file, or store_url_env, a server, not both",
+        ),
+        *(
+            (
+                {"store_prefix": prefix},
+                f"store_prefix must be a name that can be printed, without braces, not {prefix!r}",
+            )
+            for prefix in ("", "a\nb", "{a}")
+        ),
         ({"host": "0.0.0.0"}, f"host '0.0.0.0' {NO_KEY}"),
         ({"host": "gateway.example"}, f"host 'gateway.example' {NO_KEY}"),
         ({"host": ""}, f"host '' {NO_KEY}"),
@@ -314,7 +336,7 @@ def test_other_machines_are_served_with_keys() -> None:
         ("[[upstreams]]\n", "{file}: [[upstreams]] 1: object missing required field `name`"),
         (
             "[[upstreams]]\nname = 'a'\n",
-            "{file}: [[upstreams]] 1: provider 'a' can't be used: its base_url is missing: say where the server is, or "
+            "{file}: [[upstreams]] 1: upstream 'a' can't be used: its base_url is missing: say where the server is, or "
             "name a preset",
         ),
         ("[[upstreams]]\nname = ''\n", "{file}: [[upstreams]] 1: upstream '' needs a name that can be printed"),

@@ -6,7 +6,7 @@ from tests.gateway.keeping import TENANT, asked, said, turn
 from turnwire.errors import InvalidPrompt, PreviousResponseNotFound
 from turnwire.gateway.memory import ConnectionMemory
 from turnwire.gateway.recall import Recalled, recall
-from turnwire.gateway.sqlite_store import SqliteStore
+from turnwire.gateway.store import ResponseStore
 
 HISTORY = [asked("first?"), said("one")]
 NEW = asked("second?")
@@ -16,26 +16,19 @@ WHOLE = {"input": [*HISTORY, NEW]}
 
 
 @pytest.fixture
-async def store():
-    store = SqliteStore(":memory:", ttl=100, max_size=100_000)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 def memory() -> ConnectionMemory:
     memory = ConnectionMemory()
     memory.remember("resp_1", HISTORY[:1], HISTORY[1:])
     return memory
 
 
-async def test_a_request_that_leaves_nothing_out_stays_as_it_is(store: SqliteStore) -> None:
+async def test_a_request_that_leaves_nothing_out_stays_as_it_is(store: ResponseStore) -> None:
     fields = {"model": "m", "input": "hello"}
     message = {"type": "message", "role": "user", "content": "hello"}
     assert await recall(fields, TENANT, store=store) == Recalled(fields, [message], [message], None)
 
 
-async def test_what_went_before_is_found_in_the_store(store: SqliteStore) -> None:
+async def test_what_went_before_is_found_in_the_store(store: ResponseStore) -> None:
     await store.put(TENANT, turn("resp_1", "first?", "one"))
     assert await recall(CONTINUATION, TENANT, store=store) == Recalled(
         {**CONTINUATION, **WHOLE}, WHOLE["input"], [NEW], "resp_1"
@@ -54,34 +47,34 @@ async def test_a_request_with_bare_text_goes_on_too(memory: ConnectionMemory) ->
 
 
 async def test_a_response_to_be_stored_is_kept_whole_where_the_store_lacks_what_went_before(
-    store: SqliteStore, memory: ConnectionMemory
+    store: ResponseStore, memory: ConnectionMemory
 ) -> None:
     recalled = await recall(CONTINUATION, TENANT, store=store, memory=memory)
     assert (recalled.input_items, recalled.previous_response_id) == (WHOLE["input"], None)
 
 
 async def test_a_response_to_be_stored_is_kept_behind_the_one_before_it(
-    store: SqliteStore, memory: ConnectionMemory
+    store: ResponseStore, memory: ConnectionMemory
 ) -> None:
     await store.put(TENANT, turn("resp_1", "first?", "one"))
     recalled = await recall(CONTINUATION, TENANT, store=store, memory=memory)
     assert (recalled.input_items, recalled.previous_response_id) == ([NEW], "resp_1")
 
 
-async def test_what_the_connection_remembers_needs_no_store(store: SqliteStore, memory: ConnectionMemory) -> None:
+async def test_what_the_connection_remembers_needs_no_store(store: ResponseStore, memory: ConnectionMemory) -> None:
     await store.put(TENANT, turn("resp_1", "else?", "other"))
     assert (await recall(UNSTORED, TENANT, store=store, memory=memory)).items == WHOLE["input"]
 
 
 async def test_what_the_connection_does_not_remember_may_be_in_the_store(
-    store: SqliteStore, memory: ConnectionMemory
+    store: ResponseStore, memory: ConnectionMemory
 ) -> None:
     await store.put(TENANT, turn("resp_9", "first?", "one"))
     fields = {**UNSTORED, "previous_response_id": "resp_9"}
     assert (await recall(fields, TENANT, store=store, memory=memory)).items == WHOLE["input"]
 
 
-async def test_what_nobody_remembers_is_not_found(store: SqliteStore, memory: ConnectionMemory) -> None:
+async def test_what_nobody_remembers_is_not_found(store: ResponseStore, memory: ConnectionMemory) -> None:
     fields = {**UNSTORED, "previous_response_id": "resp_9"}
     for places in ({"store": store}, {"memory": memory}, {"store": store, "memory": memory}, {}):
         with pytest.raises(PreviousResponseNotFound, match="the response 'resp_9' is not known here"):
@@ -89,20 +82,20 @@ async def test_what_nobody_remembers_is_not_found(store: SqliteStore, memory: Co
 
 
 async def test_the_memory_of_a_connection_is_not_the_whole_truth_where_a_kept_chain_has_a_gap(
-    store: SqliteStore, memory: ConnectionMemory
+    store: ResponseStore, memory: ConnectionMemory
 ) -> None:
     await store.put(TENANT, turn("resp_1", "first?", "one", previous="resp_gone"))
     recalled = await recall(CONTINUATION, TENANT, store=store, memory=memory)
     assert (recalled.items, recalled.previous_response_id) == (WHOLE["input"], None)
 
 
-async def test_items_that_are_only_named_are_looked_up(store: SqliteStore) -> None:
+async def test_items_that_are_only_named_are_looked_up(store: ResponseStore) -> None:
     await store.put(TENANT, turn("resp_1", "first?", "one"))
     fields = {"input": [asked("first?"), {"type": "item_reference", "id": "msg_one"}, NEW]}
     assert await recall(fields, TENANT, store=store) == Recalled(WHOLE, WHOLE["input"], WHOLE["input"], None)
 
 
-async def test_items_that_are_only_named_and_not_kept_are_refused(store: SqliteStore) -> None:
+async def test_items_that_are_only_named_and_not_kept_are_refused(store: ResponseStore) -> None:
     fields = {"input": [{"type": "item_reference", "id": "msg_one"}]}
     for places in ({"store": store}, {}):
         with pytest.raises(InvalidPrompt, match="input: the item 'msg_one' that is referred to is not known here"):

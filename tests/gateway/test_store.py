@@ -4,27 +4,14 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from tests.gateway.keeping import TENANT, Clock, document, said, turn
+from tests.gateway.keeping import TENANT, Shelf, document, said, turn
 from turnwire.errors import InvalidPrompt
-from turnwire.gateway.sqlite_store import SqliteStore
 from turnwire.gateway.store import ResponseStore, StoredResponse
 
 ONE = turn("resp_1", "first?", "one")
 TWO = turn("resp_2", "second?", "two", previous="resp_1")
 THREE = turn("resp_3", "third?", "three", previous="resp_2")
 RUNNING = StoredResponse.of(document("resp_r", status="in_progress"), running_until=1_000_030.0)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(clock: Clock):
-    store = SqliteStore(":memory:", ttl=100, max_size=10_000, clock=clock)
-    yield store
-    await store.close()
 
 
 async def test_a_response_comes_back_as_it_was_put(store: ResponseStore) -> None:
@@ -37,6 +24,7 @@ async def test_what_was_never_put_is_not_there(store: ResponseStore) -> None:
     assert await store.get(TENANT, "resp_1") is None
     assert await store.chain(TENANT, "resp_1") == []
     assert await store.items(TENANT, ["msg_one"]) == {}
+    assert await store.items(TENANT, []) == {}
     assert await store.events(TENANT, "resp_1") == b""
     assert await store.delete(TENANT, "resp_1") is False
     assert await store.renew(TENANT, "resp_1", 5.0) is False
@@ -80,6 +68,15 @@ async def test_a_chain_with_a_gap_begins_behind_it(store: ResponseStore) -> None
     assert await store.chain(TENANT, "resp_3") == [TWO, THREE]
 
 
+async def test_a_conversation_is_given_only_as_far_as_it_may_be_large(shelf: Shelf) -> None:
+    store = shelf.open(ttl=100, max_history=2_500)
+    large = [turn(f"resp_{n}", "x" * 1000, "!", previous=f"resp_{n - 1}" if n else None) for n in range(4)]
+    for stored in large:
+        await store.put(TENANT, stored)
+    assert await store.chain(TENANT, "resp_3") == large[2:]
+    assert await store.chain(TENANT, "resp_0") == large[:1]
+
+
 async def test_a_chain_that_goes_in_circles_ends(store: ResponseStore) -> None:
     await store.put(TENANT, turn("resp_1", "a?", "a", previous="resp_1"))
     assert len(await store.chain(TENANT, "resp_1")) > 1
@@ -94,6 +91,12 @@ async def test_output_items_are_found_by_their_ids(store: ResponseStore) -> None
         "fc_1": call,
         "msg_two": said("two"),
     }
+
+
+async def test_items_go_with_their_response(store: ResponseStore) -> None:
+    await store.put(TENANT, ONE)
+    await store.delete(TENANT, "resp_1")
+    assert await store.items(TENANT, ["msg_one"]) == {}
 
 
 async def test_of_items_with_the_same_id_the_newest_is_found(store: ResponseStore) -> None:
@@ -137,11 +140,11 @@ async def test_a_deleted_response_can_not_be_finished(store: ResponseStore) -> N
     assert await store.get(TENANT, "resp_r") is None
 
 
-async def test_a_response_lives_for_the_time_to_live(store: ResponseStore, clock: Clock) -> None:
+async def test_a_response_lives_for_the_time_to_live(store: ResponseStore, shelf: Shelf) -> None:
     await store.put(TENANT, ONE, b"data: {}\n\n")
-    clock.now += 99
+    await shelf.wait(99)
     assert await store.get(TENANT, "resp_1") == ONE
-    clock.now += 1
+    await shelf.wait(1)
     assert await store.get(TENANT, "resp_1") is None
     assert await store.chain(TENANT, "resp_1") == []
     assert await store.items(TENANT, ["msg_one"]) == {}
@@ -149,33 +152,43 @@ async def test_a_response_lives_for_the_time_to_live(store: ResponseStore, clock
     assert await store.delete(TENANT, "resp_1") is False
 
 
-async def test_who_is_gone_on_from_lives_on(store: ResponseStore, clock: Clock) -> None:
+async def test_who_is_gone_on_from_lives_on(store: ResponseStore, shelf: Shelf) -> None:
     await store.put(TENANT, ONE)
-    clock.now += 60
+    await shelf.wait(60)
     await store.put(TENANT, TWO)
-    clock.now += 60
+    await shelf.wait(60)
     await store.put(TENANT, THREE)
-    clock.now += 60
+    await shelf.wait(60)
     assert await store.chain(TENANT, "resp_3") == [ONE, TWO, THREE]
+    assert (await store.items(TENANT, ["msg_one", "msg_three"])).keys() == {"msg_one", "msg_three"}
 
 
-async def test_over_its_size_the_store_forgets_what_was_longest_unused(clock: Clock) -> None:
-    size = 3 * (len(ONE.document) + len(ONE.input_items) + 256) + 100
-    store = SqliteStore(":memory:", ttl=100, max_size=size, clock=clock)
-    for name in ("1", "2", "3"):
-        clock.now += 1
-        await store.put(TENANT, turn(f"resp_{name}", name, name))
-    clock.now += 1
-    await store.put(TENANT, turn("resp_4", "4", "4", previous="resp_1"))
-    kept = [name for name in ("1", "2", "3", "4") if await store.get(TENANT, f"resp_{name}") is not None]
-    assert kept == ["1", "3", "4"]
-    await store.close()
+async def test_who_is_often_gone_on_from_lives_on_too(store: ResponseStore, shelf: Shelf) -> None:
+    turns = [turn(f"resp_{n}", "?", "!", previous=f"resp_{n - 1}" if n else None) for n in range(20)]
+    for stored in turns:
+        await store.put(TENANT, stored)
+        await shelf.wait(0.3)
+    await shelf.wait(98)
+    assert await store.chain(TENANT, "resp_19") == turns
 
 
-async def test_what_would_fill_the_whole_store_is_refused(store: ResponseStore) -> None:
+async def test_what_is_gone_on_from_on_two_ways_lives_on_with_each(store: ResponseStore, shelf: Shelf) -> None:
+    await store.put(TENANT, ONE)
+    await store.put(TENANT, TWO)
+    await shelf.wait(60)
+    other = turn("resp_o", "else?", "other", previous="resp_1")
+    await store.put(TENANT, other)
+    await shelf.wait(60)
+    assert await store.chain(TENANT, "resp_2") == []
+    assert await store.chain(TENANT, "resp_o") == [ONE, other]
+
+
+async def test_what_is_too_large_is_refused(store: ResponseStore) -> None:
     await store.put(TENANT, ONE)
     large = turn("resp_large", "x" * 10_000, "large")
-    with pytest.raises(InvalidPrompt, match=r"resp_large takes \d+ bytes .* at most 10000 \(store_max_size\)"):
+    with pytest.raises(
+        InvalidPrompt, match=r"the response resp_large takes \d+ bytes and can't be kept: .* at most 10000"
+    ):
         await store.put(TENANT, large)
     assert await store.get(TENANT, "resp_1") == ONE
     assert await store.get(TENANT, "resp_large") is None

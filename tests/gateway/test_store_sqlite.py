@@ -65,7 +65,7 @@ from turnwire.gateway.sqlite_store import SqliteStore
 
 async def main():
     store = SqliteStore(sys.argv[1], ttl=100, max_size=1_000_000, clock=lambda: 1_000_000.0)
-    for number in range(40):
+    for number in range(20):
         await store.put("tenant-a", turn(f"resp_{sys.argv[2]}_{number}", "?", "!"))
     await store.close()
 
@@ -79,7 +79,7 @@ asyncio.run(main())
     assert [await process.wait() for process in processes] == [0, 0, 0]
     store = opened(path)
     for process in range(3):
-        for number in range(40):
+        for number in range(20):
             assert await store.get(TENANT, f"resp_{process}_{number}") is not None
     await store.close()
 
@@ -114,13 +114,16 @@ async def test_a_write_sweeps_what_has_expired(tmp_path: Path) -> None:
     connection.close()
 
 
-async def test_a_conversation_is_given_only_as_far_as_it_may_be_large(tmp_path: Path) -> None:
-    store = opened(tmp_path / "responses.db", max_history=2_500)
-    large = [turn(f"resp_{n}", "x" * 1000, "!", previous=f"resp_{n - 1}" if n else None) for n in range(4)]
-    for stored in large:
-        await store.put(TENANT, stored)
-    assert await store.chain(TENANT, "resp_3") == large[2:]
-    assert await store.chain(TENANT, "resp_0") == large[:1]
+async def test_over_its_size_the_store_forgets_what_was_longest_unused(clock: Clock) -> None:
+    size = 3 * (len(ONE.document) + len(ONE.input_items) + 256) + 100
+    store = opened(":memory:", max_size=size, clock=clock)
+    for name in ("1", "2", "3"):
+        clock.now += 1
+        await store.put(TENANT, turn(f"resp_{name}", name, name))
+    clock.now += 1
+    await store.put(TENANT, turn("resp_4", "4", "4", previous="resp_1"))
+    kept = [name for name in ("1", "2", "3", "4") if await store.get(TENANT, f"resp_{name}") is not None]
+    assert kept == ["1", "3", "4"]
     await store.close()
 
 

@@ -11,23 +11,19 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
-from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from tests.gateway.bare_server import serving
+from tests.gateway.serving import answering_of
 from tests.transport.serving import RawServer, Reply, saying, silence
 from turnwire.errors import ApiError
 from turnwire.event import TokenUsage
-from turnwire.gateway.answering import Answering
 from turnwire.gateway.caller import Caller, Callers
-from turnwire.gateway.catalog import Catalog
 from turnwire.gateway.configuration import GatewayConfiguration, UpstreamConfiguration
 from turnwire.gateway.http_endpoint import PostEndpoint
 from turnwire.gateway.inquiry import Inquiry
-from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.refusal import refusal
-from turnwire.gateway.relay import Patience
 from turnwire.gateway.sqlite_store import SqliteStore
 from turnwire.gateway.store import StoredResponse
 from turnwire.gateway.token_counting import TokenCountingService
@@ -82,8 +78,7 @@ class Rig:
     def __init__(self, upstream: Upstream, store: SqliteStore) -> None:
         self.upstream = upstream
         self.store = store
-        answering = Answering(TOKENS, Metrics(CollectorRegistry()), Patience())
-        self.service = TokenCountingService(Catalog([upstream]), answering, store)
+        self.service = TokenCountingService(answering_of(upstream, TOKENS), store)
 
     async def ask(
         self, fields: Mapping[str, Any], headers: Mapping[str, str] = {}, client: Client | None = None

@@ -77,5 +77,7 @@ def _prepare(
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (ask, doctor, replay, providers, serve, key, codex, codex_config, demo):
+for command in (ask, doctor, replay, providers, serve, key, codex_config, demo):
     application.command()(command)
+# From its first argument on, all is Codex's own, options too, with or without ``--``.
+application.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(codex)

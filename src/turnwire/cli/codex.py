@@ -48,7 +48,9 @@ class _Wanted(Struct, frozen=True):
         if model is None:
             model = await only_model(provider)
         else:
-            await served_models(provider)
+            served = await served_models(provider)
+            if model not in served:
+                raise ConfigurationError(f"the gateway serves no model {model!r}; it serves {', '.join(served)}")
         return [
             self.program,
             *overrides(CodexConfiguration(gateway, model, self.websocket).settings()),

@@ -24,6 +24,8 @@ _PROVIDER = f"model_providers.{_ID}"
 
 # By Codex 0.169: it asks model_catalog_url only where the provider has a key, of whatever value.
 _REASONS = {
+    "web_search": "A tool of OpenAI's servers, which other models can't be given.",
+    "model_reasoning_summary": "Other models show their reasoning itself, or none.",
     f"{_PROVIDER}.env_key": "The variable with a key of the gateway; anything will do where the gateway wants none.",
     f"{_PROVIDER}.supports_websockets": "One connection for all requests of a thread; each sends only what is new.",
     f"{_PROVIDER}.model_catalog_url": "Here Codex learns what the models can do: their context window and their tools.",
@@ -52,6 +54,8 @@ class CodexConfiguration(Struct, frozen=True):
         model: dict[str, Value] = {} if self.model is None else {"model": self.model}
         return model | {
             "model_provider": _ID,
+            "web_search": "disabled",
+            "model_reasoning_summary": "none",
             f"{_PROVIDER}.name": "turnwire",
             f"{_PROVIDER}.base_url": base_url,
             f"{_PROVIDER}.wire_api": "responses",

@@ -17,7 +17,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def key(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Who it is for; logs and metrics say so.")] = "client",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Who it is for; the log says so.")] = "client",
     as_json: Annotated[bool, typer.Option("--json", help="Write name, key and hash as one JSON object.")] = False,
 ) -> None:
     """Make a key for the gateway: shown this once, for the client; what the gateway is told is its hash."""

@@ -23,6 +23,7 @@ from turnwire.gateway.configuration import (
     upstream_at,
 )
 from turnwire.gateway.secret import token_secrets
+from turnwire.gateway.store_choice import open_store
 from turnwire.wire.chat.dialect import PRESETS
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def _serve(configuration: GatewayConfiguration, log_level: LogLevel) -> None:
 
 async def _check(configuration: GatewayConfiguration) -> ExitCode:
     token_secrets(configuration.token_secrets_env)
+    if configuration.store_url_env is not None:  # a file is made only by who serves
+        await (await open_store(configuration)).close()
     screen = _Screen()
     found = await asyncio.gather(*map(_discovered, configuration.upstreams))
     for upstream, what in zip(configuration.upstreams, found, strict=True):

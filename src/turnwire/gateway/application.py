@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
-import platformdirs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -35,22 +34,26 @@ from turnwire.gateway.drain import draining
 from turnwire.gateway.http_endpoint import PostEndpoint
 from turnwire.gateway.inquiry import plain_headers
 from turnwire.gateway.metrics import Metrics
+from turnwire.gateway.openapi import DESCRIPTION
+from turnwire.gateway.pool import Pool, QueueLimits
+from turnwire.gateway.prober import keep_probing
 from turnwire.gateway.refusal import NotServed, refusal
 from turnwire.gateway.relay import Patience
 from turnwire.gateway.responses_service import ResponsesService
 from turnwire.gateway.secret import token_secrets
 from turnwire.gateway.socket_endpoint import SocketEndpoint
-from turnwire.gateway.sqlite_store import SqliteStore
+from turnwire.gateway.store_choice import open_store
 from turnwire.gateway.stored_endpoint import stored_routes
 from turnwire.gateway.token_counting import TokenCountingService
+from turnwire.gateway.turn import Turns
 from turnwire.gateway.turn_token import TurnTokens
 from turnwire.gateway.upstream import Upstream
 
 __all__ = ["application", "create_application"]
 
-_STORE_NAME = "responses.sqlite"
 _PATHS = (
-    "/v1/responses (and /compact, /input_tokens, /{id}), /v1/chat/completions, /v1/models, /healthz, /readyz, /metrics"
+    "/v1/responses (and /compact, /input_tokens, /{id}), /v1/chat/completions, /v1/models, /healthz, /readyz, "
+    "/metrics, /openapi.json"
 )
 
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -84,11 +87,7 @@ async def _routes(
     configuration: GatewayConfiguration, secrets: tuple[str, ...], stack: AsyncExitStack, on_found: OnFound | None
 ) -> list[BaseRoute]:
     """The paths, over rooms that are open for as long as the stack is."""
-    store = SqliteStore(
-        configuration.store_path or platformdirs.user_state_path("turnwire") / _STORE_NAME,
-        ttl=configuration.store_ttl,
-        max_size=configuration.store_max_size,
-    )
+    store = await open_store(configuration)
     stack.push_async_callback(store.close)
     catalog = Catalog([Upstream(upstream) for upstream in configuration.upstreams], on_found=on_found)
     stack.push_async_callback(catalog.close)
@@ -102,9 +101,13 @@ async def _routes(
     patience = Patience(
         keepalive_interval=configuration.keepalive_interval, client_timeout=configuration.client_timeout
     )
-    answering = Answering(TurnTokens(secrets, max_age=configuration.token_lifetime), metrics, patience)
-    responses = ResponsesService(catalog, answering, store, background, patience)
-    chat = ChatService(catalog, answering)
+    turns = Turns(TurnTokens(secrets, max_age=configuration.token_lifetime), metrics)
+    pool = Pool(catalog, limits=QueueLimits(configuration.queue_length, configuration.queue_timeout))
+    probing = asyncio.create_task(keep_probing(catalog, pool, configuration.probe_interval))
+    stack.push_async_callback(_end, probing)
+    answering = Answering(pool, turns, metrics, patience, max_streams=configuration.max_streams)
+    responses = ResponsesService(answering, store, background)
+    chat = ChatService(answering)
     post = partial(PostEndpoint, configuration, callers)
 
     def known(handler: _Handler) -> _Handler:
@@ -130,21 +133,24 @@ async def _routes(
     async def scrape(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
+    async def description(_: Request) -> Response:
+        return _json(DESCRIPTION)
+
     async def health(_: Request) -> Response:
         return _json({"status": "ok"})
 
     async def readiness(request: Request) -> Response:
         if draining(request.scope).is_set():
             return _json({"status": "draining"}, 503)
-        if not catalog.ready:
+        if not (catalog.ready and pool.ready):
             return _json({"status": "waiting for an upstream"}, 503)
         return _json({"status": "ready"})
 
     return [
         Route("/v1/responses", post(responses.answer, other_methods=_SOCKET_ONLY)),
         WebSocketRoute("/v1/responses", SocketEndpoint(configuration, callers, responses)),
-        Route("/v1/responses/compact", post(CompactionService(catalog, answering, store).answer)),
-        Route("/v1/responses/input_tokens", post(TokenCountingService(catalog, answering, store).answer)),
+        Route("/v1/responses/compact", post(CompactionService(answering, store).answer)),
+        Route("/v1/responses/input_tokens", post(TokenCountingService(answering, store).answer)),
         *stored_routes(store, background, callers.identify, client_timeout=configuration.client_timeout),
         Route("/v1/chat/completions", post(chat.answer)),
         Route("/v1/models", known(models)),
@@ -152,6 +158,7 @@ async def _routes(
         Route("/metrics", known(scrape)),
         Route("/healthz", health),
         Route("/readyz", readiness),
+        Route("/openapi.json", description),
     ]
 
 

@@ -70,7 +70,7 @@ def decode_object(body: bytes | str) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        sentence = str(error).removeprefix("JSON is malformed: ")
+        sentence = str(error).removeprefix("JSON is malformed: ").partition(" - at ")[0]
         raise InvalidPrompt(f"the request's body is not JSON: {sentence[:1].lower()}{sentence[1:]}") from None
     except UnicodeError:
         raise InvalidPrompt(f"the request's body is not UTF-8{_first_bad_byte(body)}") from None

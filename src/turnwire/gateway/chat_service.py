@@ -9,7 +9,7 @@ from typing import Any
 
 from turnwire.errors import ApiError, InvalidPrompt
 from turnwire.gateway.answering import Answering
-from turnwire.gateway.catalog import Catalog, Served
+from turnwire.gateway.catalog import Served
 from turnwire.gateway.exchange.chat_over_responses import ChatOverResponses
 from turnwire.gateway.exchange.chat_relayed import ChatRelayed
 from turnwire.gateway.exchange.exchange import Exchange
@@ -23,41 +23,33 @@ __all__ = ["ChatService"]
 class ChatService:
     """Answers requests of the Chat Completions API."""
 
-    def __init__(self, catalog: Catalog, answering: Answering) -> None:
-        self._catalog = catalog
+    def __init__(self, answering: Answering) -> None:
         self._answering = answering
 
     async def answer(self, fields: Mapping[str, Any], inquiry: Inquiry, sink: Sink) -> None:
         """Answers one request; what is wrong with it is told to the client as well."""
+        response_id = f"chatcmpl-{secrets.token_hex(16)}"
+
+        def make(served: Served, _position: int) -> Exchange:
+            return _exchange(fields, served, response_id)
+
         try:
-            ticket = self._answering.ticket(inquiry)
             model = fields.get("model")
             if not isinstance(model, str):
                 raise InvalidPrompt(f"model is {model!r}; expected the name of a model")
-            served = self._catalog.find(model, upstream=None if ticket is None else ticket.upstream)
-            exchange = _exchange(fields, served)
+            turn = await self._answering.turn(inquiry, fields, model)
+            await self._answering.run(
+                make, sink, inquiry, turn, api="chat", model=model, streams=fields.get("stream") is True
+            )
         except ApiError as error:
             await sink.refuse(error, {REQUEST_ID_HEADER: inquiry.request_id})
-            return
-        await self._answering.run(
-            exchange,
-            served.upstream,
-            sink,
-            inquiry,
-            api="chat",
-            model=served.model,
-            streams=bool(fields.get("stream")),
-            ticket=ticket,
-        )
 
 
-def _exchange(fields: Mapping[str, Any], served: Served) -> Exchange:
+def _exchange(fields: Mapping[str, Any], served: Served, response_id: str) -> Exchange:
     """The exchange for a request, by what the upstream speaks."""
-    response_id = f"chatcmpl-{secrets.token_hex(16)}"
     if served.upstream.wire_api == "responses":
-        return ChatOverResponses(
-            decode_chat_request(fields), model=served.model, response_id=response_id, clock=time.time
-        )
+        received = decode_chat_request(fields)
+        return ChatOverResponses(received, model=served.model, response_id=response_id, clock=time.time)
     return ChatRelayed(
         fields, model=served.model, dialect=served.upstream.dialect, response_id=response_id, clock=time.time
     )

@@ -13,7 +13,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ from msgspec.structs import replace
 from turnwire.errors import ApiError, ContextWindowExceeded, HttpStatusError, RetryableError
 from turnwire.event import Completed, OutputItemDone, ResponseEvent, TokenUsage
 from turnwire.gateway.answering import Answering
-from turnwire.gateway.catalog import Catalog, Served
+from turnwire.gateway.catalog import Served
 from turnwire.gateway.conversation import items_of
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
 from turnwire.gateway.exchange.responses_relayed import ResponsesRelayed
@@ -32,7 +31,7 @@ from turnwire.gateway.refusal import stream_failure
 from turnwire.gateway.sink import Sink
 from turnwire.gateway.store import ResponseStore
 from turnwire.gateway.summary import kept_messages, summarising, with_shorter_outputs
-from turnwire.gateway.turn_token import TurnTicket
+from turnwire.gateway.turn import Turn
 from turnwire.item import (
     Compaction,
     ResponseItem,
@@ -84,6 +83,7 @@ class CompactionByModel:
         clock: Callable[[], float],
         framing: Framing = "sse",
         kept: Sequence[ResponseItem] | None = None,
+        position: int = 0,
     ) -> None:
         prompt, upstream = summarising(received.prompt), served.upstream
         dropped: tuple[str, ...] = ()
@@ -105,7 +105,12 @@ class CompactionByModel:
         self._kept = kept
         self._streams = received.stream and kept is None
         self._encoder = ResponsesEncoder(
-            response_id=response_id, model=received.model, clock=clock, request=received.fields, framing=framing
+            response_id=response_id,
+            model=received.model,
+            clock=clock,
+            request=received.fields,
+            framing=framing,
+            first_number=position,
         )
 
     @property
@@ -122,6 +127,11 @@ class CompactionByModel:
     def committed(self) -> bool:
         """The item was given; it is given whole."""
         return self.outcome is not None
+
+    @property
+    def position(self) -> int | None:
+        """Where another exchange can go on: anywhere before the item."""
+        return None if self.committed else self._encoder.next_number
 
     def start(self, metadata: Mapping[str, str]) -> list[bytes]:
         """``created``, the metadata, ``in_progress``."""
@@ -208,8 +218,7 @@ class CompactionRelayed(ResponsesRelayed):
 class CompactionService:
     """Answers ``POST /v1/responses/compact``."""
 
-    def __init__(self, catalog: Catalog, answering: Answering, store: ResponseStore) -> None:
-        self._catalog = catalog
+    def __init__(self, answering: Answering, store: ResponseStore) -> None:
         self._answering = answering
         self._store = store
 
@@ -222,41 +231,44 @@ class CompactionService:
         try:
             recalled = await recall(fields, inquiry.caller.tenant, store=self._store)
             received = replace(decode_response_request(recalled.fields), stream=False)
-            ticket = self._answering.ticket(inquiry)
-            served = self._catalog.find(received.model, upstream=None if ticket is None else ticket.upstream)
-            await self._compact(received, served, inquiry, sink, ticket)
+            turn = await self._answering.turn(inquiry, recalled.fields, received.model)
+            await self._compact(received, inquiry, sink, turn)
         except ApiError as error:
             await sink.refuse(error, {REQUEST_ID_HEADER: inquiry.request_id})
 
-    async def _compact(
-        self, received: ReceivedRequest, served: Served, inquiry: Inquiry, sink: Sink, ticket: TurnTicket | None
-    ) -> None:
-        upstream, model = served.upstream, served.model
+    async def _compact(self, received: ReceivedRequest, inquiry: Inquiry, sink: Sink, turn: Turn) -> None:
+        response_id = f"resp_{secrets.token_hex(24)}"
 
-        async def attempt(exchange: Exchange) -> None:
+        async def attempt(received: ReceivedRequest, *, relays: bool) -> None:
+            def make(served: Served, _position: int) -> Exchange:
+                if relays and served.upstream.wire_api == "responses":
+                    return CompactionRelayed(received, model=served.model, response_id=response_id, clock=time.time)
+                window = served.upstream.context_windows.get(served.model)
+                kept = kept_messages(received.prompt.items, context_window=window)
+                return CompactionByModel(received, served, response_id=response_id, clock=time.time, kept=kept)
+
             attempted = _Attempt(sink)
             await self._answering.run(
-                exchange, upstream, attempted, inquiry, api="compact", model=model, streams=False, ticket=ticket
+                make, attempted, inquiry, turn, api="compact", model=received.model, streams=False
             )
             if attempted.refusal is not None:
                 raise attempted.refusal
 
-        response_id = f"resp_{secrets.token_hex(24)}"
-        if upstream.wire_api == "responses":
+        async def attempt_twice(*, relays: bool) -> None:
             try:
-                return await attempt(CompactionRelayed(received, model=model, response_id=response_id, clock=time.time))
-            except HttpStatusError as error:
-                if not lacks_endpoint(error):
+                await attempt(received, relays=relays)
+            except ContextWindowExceeded:
+                shorter = with_shorter_outputs(received)
+                if shorter is None:
                     raise
-        kept = kept_messages(received.prompt.items, context_window=upstream.context_windows.get(model))
-        by_model = partial(CompactionByModel, served=served, response_id=response_id, clock=time.time, kept=kept)
+                await attempt(shorter, relays=relays)
+
         try:
-            await attempt(by_model(received))
-        except ContextWindowExceeded:
-            shorter = with_shorter_outputs(received)
-            if shorter is None:
+            await attempt_twice(relays=True)
+        except HttpStatusError as error:
+            if not lacks_endpoint(error):
                 raise
-            await attempt(by_model(shorter))
+            await attempt_twice(relays=False)
 
 
 class _Attempt:

@@ -79,7 +79,10 @@ class UpstreamConfiguration(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not (self.name and self.name.isprintable()):
             raise ConfigurationError(f"upstream {self.name!r} needs a name that can be printed")
-        _ = self.provider  # which checks what they have in common
+        try:
+            _ = self.provider  # which checks what they have in common
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace("provider", "upstream", 1)) from None
         if not 0 < self.weight < inf:
             raise self._refusal(f"weight must be more than 0 and finite, not {self.weight!r}")
         if self.max_concurrency is not None and self.max_concurrency < 1:
@@ -130,6 +133,8 @@ class GatewayConfiguration(Struct, frozen=True):
     """Who may call; where there is none, this machine's programs may."""
     max_body: int = 64 * 1024 * 1024
     """How large a request may be, expanded, and a WebSocket's message."""
+    max_connections: int = 4096
+    """How many connections there may be at once, in each process, idle ones and WebSockets among them."""
     head_timeout: float = 15.0
     """How long a request's head may take once a connection is there."""
     body_timeout: float = 60.0
@@ -152,10 +157,14 @@ class GatewayConfiguration(Struct, frozen=True):
     """How often an upstream is asked whether it is there."""
     store_path: Path | None = None
     """The file that keeps answers with ``store``; None: one in the user's state folder."""
+    store_url_env: str | None = None
+    """The environment variable with the URL of a Redis or Valkey server that keeps them instead, for many machines."""
+    store_prefix: str = "turnwire"
+    """What every key on that server begins with."""
     store_ttl: float = 30 * 86400.0
     """How long an answer is kept."""
     store_max_size: int = 1024 * 1024 * 1024
-    """How large the file may become before the oldest answers go."""
+    """How large the file may become before the oldest answers go; a server has a bound of its own."""
     token_secrets_env: tuple[str, ...] = ()
     """The environment variables with the secrets that sign turn tokens, the newest first; none: one made here."""
     token_lifetime: float = 86400.0
@@ -182,6 +191,14 @@ class GatewayConfiguration(Struct, frozen=True):
             raise ConfigurationError(f"max_streams must be 1 or more, not {self.max_streams}")
         if not 0 <= self.drain_timeout < inf:
             raise ConfigurationError(f"drain_timeout must be 0 or more and finite, not {self.drain_timeout!r}")
+        if self.store_path is not None and self.store_url_env is not None:
+            raise ConfigurationError(
+                "answers are kept in one place: give store_path, a file, or store_url_env, a server, not both"
+            )
+        if not self.store_prefix or not self.store_prefix.isprintable() or set(self.store_prefix) & set("{}"):
+            raise ConfigurationError(
+                f"store_prefix must be a name that can be printed, without braces, not {self.store_prefix!r}"
+            )
         if not self.callers and not is_loopback(self.host):
             raise ConfigurationError(
                 f"host {self.host!r} is reached from other machines, and there is no caller's key: make one with "
@@ -191,6 +208,7 @@ class GatewayConfiguration(Struct, frozen=True):
 
 _POSITIVE = (
     "max_body",
+    "max_connections",
     "head_timeout",
     "body_timeout",
     "keepalive_interval",
@@ -232,6 +250,7 @@ class _GatewayTable(Struct, forbid_unknown_fields=True):
     callers: dict[str, str] | UnsetType = UNSET
     """The hash of each caller's key, by the caller's name."""
     max_body: int | UnsetType = UNSET
+    max_connections: int | UnsetType = UNSET
     head_timeout: float | UnsetType = UNSET
     body_timeout: float | UnsetType = UNSET
     keepalive_interval: float | UnsetType = UNSET
@@ -243,6 +262,8 @@ class _GatewayTable(Struct, forbid_unknown_fields=True):
     max_streams: int | UnsetType = UNSET
     probe_interval: float | UnsetType = UNSET
     store_path: str | UnsetType = UNSET
+    store_url_env: str | UnsetType = UNSET
+    store_prefix: str | UnsetType = UNSET
     store_ttl: float | UnsetType = UNSET
     store_max_size: int | UnsetType = UNSET
     token_secrets_env: tuple[str, ...] | UnsetType = UNSET

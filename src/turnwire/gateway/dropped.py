@@ -11,7 +11,8 @@ DROPPED_HEADER = "x-turnwire-dropped"
 
 _MAX_HEADER = 1024
 _UNFIT = re.compile(r"[^\x20-\x7e]|;")
-_NAMED = re.compile(r"'[^']*'|\"[^\"]*\"|\{.*")
+_OWN_WORDS = re.compile(r"reasoning\.(?!(?:effort|summary)$)|[a-z_., -]*")
+"""What a feature begins with: our words, up to a value that the client chose."""
 
 
 def dropped_header(dropped: Sequence[str]) -> str:
@@ -34,4 +35,6 @@ def feature_kind(feature: str) -> str:
     >>> feature_kind("tool of type 'web_search'")
     'tool of type …'
     """
-    return _NAMED.sub("…", feature).strip()
+    found = _OWN_WORDS.match(feature)
+    words = "" if found is None else found[0]
+    return words if words == feature else f"{words}…"

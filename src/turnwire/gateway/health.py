@@ -20,13 +20,14 @@ from turnwire.errors import (
     ApiError,
     HttpStatusError,
     ProtocolError,
+    RateLimited,
     RetryableError,
     ServerOverloaded,
     StreamError,
     TransportError,
 )
 
-__all__ = ["EJECT_AFTER", "FIRST_PAUSE", "LONGEST_PAUSE", "Health", "HealthState", "blames_replica"]
+__all__ = ["EJECT_AFTER", "FIRST_PAUSE", "LONGEST_PAUSE", "Health", "HealthState", "blames_replica", "may_move"]
 
 HealthState: TypeAlias = Literal["well", "ejected", "trial"]
 
@@ -86,3 +87,8 @@ def blames_replica(error: ApiError) -> bool:
     if isinstance(error, HttpStatusError):
         return error.status >= 500
     return isinstance(error, TransportError | StreamError | RetryableError | ProtocolError | ServerOverloaded)
+
+
+def may_move(error: ApiError) -> bool:
+    """Whether another replica may be asked instead: its failure is not the request's, and nothing was given yet."""
+    return blames_replica(error) or isinstance(error, RateLimited)

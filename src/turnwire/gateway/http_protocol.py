@@ -1,16 +1,22 @@
 """uvicorn's HTTP protocol over httptools, with bounds on what comes before a request is one: time and size of its head.
 
 uvicorn's own keeps a connection that never sends a head for as long as the client likes, and all of a head that never
-ends.
+ends. It bounds the number of connections only by refusing requests, also on those that were there before, while idle
+ones may come without end; here it is connections that are turned away.
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from turnwire.errors import ServerOverloaded
+from turnwire.gateway.refusal import refusal
+from turnwire.gateway.socket_protocol import BoundedSocketProtocol
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -20,14 +26,25 @@ __all__ = ["BoundedConfig", "BoundedProtocol"]
 
 _MAX_HEAD = 64 * 1024
 """Bytes of a request's head: ample for the largest token and key."""
+_TURNED_AWAY_TIMEOUT = 1.0
+"""Seconds that a connection which is one too many has to ask for something, and so to be told."""
+_TURNED_AWAY_PAUSE = 5.0
+"""Seconds after which its client may come back."""
 
 
 class BoundedConfig(uvicorn.Config):
-    """uvicorn's settings, and ``head_timeout``: seconds in which a request's head must have come."""
+    """uvicorn's settings, and two bounds.
 
-    def __init__(self, application: ASGIApp, *, head_timeout: float, **settings: Any) -> None:
-        super().__init__(application, http=BoundedProtocol, **settings)
+    ``head_timeout`` is the seconds in which a request's head must have come, ``max_connections`` how many connections
+    there may be, WebSockets among them.
+    """
+
+    def __init__(self, application: ASGIApp, *, head_timeout: float, max_connections: int, **settings: Any) -> None:
+        super().__init__(application, http=BoundedProtocol, ws=BoundedSocketProtocol, **settings)
         self.head_timeout = head_timeout
+        self.max_connections = max_connections
+        self.turned_away = 0
+        """Connections that were one too many, so far."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -45,18 +62,24 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._head_timeout = config.head_timeout
+        self._bounds = config
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_size = 0
         self._in_body = False
+        self._turned_away = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        self._turned_away = len(self.connections) > self._bounds.max_connections
+        self._bounds.turned_away += self._turned_away
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """More of a head, or of a body."""
+        if self._turned_away:
+            self._turn_away()
+            return
         latest: RequestResponseCycle | None = self.cycle
         if self._head_timer is None and (latest is None or latest.response_complete):
             self._await_head()
@@ -86,11 +109,26 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._head_size = 0
-        self._head_timer = self.loop.call_later(self._head_timeout, self._give_up)
+        timeout = _TURNED_AWAY_TIMEOUT if self._turned_away else self._bounds.head_timeout
+        self._head_timer = self.loop.call_later(timeout, self._give_up)
 
     def _give_up(self) -> None:
         # Nobody waits for an answer to what was not asked.
         self._head_timer = None
+        self.transport.close()
+
+    def _turn_away(self) -> None:
+        """Says, whatever is asked, that there are too many already."""
+        if self.transport.is_closing():
+            return
+        most = self._bounds.max_connections
+        refused = refusal(
+            ServerOverloaded(f"the gateway has {most} connections, its max_connections", _TURNED_AWAY_PAUSE)
+        )
+        fields = {**refused.headers, "content-length": str(len(refused.body)), "connection": "close"}
+        lines = [f"HTTP/1.1 {refused.status} {HTTPStatus(refused.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        self.transport.write("\r\n".join((*lines, "", "")).encode("ascii") + refused.body)
         self.transport.close()
 
     def _stop_waiting(self) -> None:

@@ -30,6 +30,7 @@ class Metrics:
     ``turnwire_cached_input_tokens_total``   the same; part of the input
     ``turnwire_output_tokens_total``         the same
     ``turnwire_dropped_features_total``      ``feature``: what could not be carried over
+    ``turnwire_failovers_total``             ``upstream``: requests that another one answered in its place
     ``turnwire_refused_tokens_total``        ``reason``: turn tokens that counted as none
     =======================================  ============================================================
     """
@@ -54,6 +55,7 @@ class Metrics:
         self._cached = counter("cached_input_tokens", "Tokens of prompts, read from a cache", *_ROUTE)
         self._output = counter("output_tokens", "Tokens of answers", *_ROUTE)
         self._dropped = counter("dropped_features", "Features that could not be carried over", "feature")
+        self._failovers = counter("failovers", "Requests that moved to another upstream", "upstream")
         self._refused_tokens = counter("refused_tokens", "Turn tokens that counted as none", "reason")
 
     def answer_begins(self, api: str) -> None:
@@ -88,3 +90,7 @@ class Metrics:
     def token_refused(self, reason: str) -> None:
         """Counts a turn token that was forged, foreign, expired or no token at all."""
         self._refused_tokens.labels(reason).inc()
+
+    def moved(self, upstream: str) -> None:
+        """Counts a request that moved on from an upstream which failed."""
+        self._failovers.labels(upstream).inc()

@@ -20,6 +20,7 @@ from msgspec import Struct
 from turnwire.errors import ApiError, ConnectError, ServerOverloaded
 from turnwire.gateway.catalog import Catalog, Served
 from turnwire.gateway.health import Health, HealthState, blames_replica
+from turnwire.gateway.reason import reason
 from turnwire.gateway.routing import Replica, route
 
 __all__ = ["Lease", "Pool", "QueueLimits"]
@@ -44,8 +45,8 @@ class Lease:
         self._pool = pool
         self._open = True
         self.served = served
-        self.lost = asyncio.Event()
-        """Set when the replica is ejected meanwhile: what it has not answered yet may be asked elsewhere."""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the replica is ejected meanwhile: what it has not answered yet may be asked elsewhere."""
 
     def __repr__(self) -> str:
         return f"<Lease of {self.name}, {'open' if self._open else 'over'}>"
@@ -112,6 +113,12 @@ class Pool:
         """How many requests wait for a replica."""
         return len(self._waiters)
 
+    @property
+    def ready(self) -> bool:
+        """Whether any replica is well."""
+        now = self._clock()
+        return any(health.state(now) == "well" for health in self._health.values())
+
     def load(self, name: str) -> int:
         """How many requests a replica has."""
         return self._granted[name]
@@ -119,6 +126,21 @@ class Pool:
     def health(self, name: str) -> Health:
         """How well a replica is."""
         return self._health[name]
+
+    async def require(self, model: str) -> None:
+        """Returns where somebody serves the model, and raises as `Catalog.find_all` does where nobody does.
+
+        As long as the upstreams are being asked what they serve for the first time, that is waited for.
+        """
+        try:
+            self._catalog.find_all(model)
+        except ServerOverloaded:
+            await self._catalog.asked()
+            self._catalog.find_all(model)
+
+    def preferred(self, model: str, key: bytes) -> str:
+        """The name of the replica that a new turn of this conversation would get now, had it room."""
+        return self._order({served.upstream.name: served for served in self._catalog.find_all(model)}, key, None)[0]
 
     async def lease(self, model: str, key: bytes, *, held_by: str | None = None, tried: Collection[str] = ()) -> Lease:
         """A replica for a request about ``model`` in the conversation of this key.
@@ -148,6 +170,12 @@ class Pool:
                 self._leases[name].add(lease)
                 return lease
 
+    def has_other(self, model: str, tried: Collection[str]) -> bool:
+        """Whether a replica besides these serves the model, and is well."""
+        now = self._clock()
+        names = {served.upstream.name for served in self._catalog.find_all(model)}
+        return any(self._health[name].state(now) == "well" for name in names.difference(tried))
+
     def give_back(self, lease: Lease) -> None:
         """Ends a lease, as `Lease.end` does."""
         self._leases[lease.name].discard(lease)
@@ -170,9 +198,10 @@ class Pool:
             return
         health = self._health[name]
         if health.failed(self._clock(), absent=isinstance(error, ConnectError)):
-            _log.warning("upstream %s is left out for a while: %s", name, error)
+            _log.warning("upstream %s is left out for a while: %s", name, reason(error))
             for lease in self._leases[name]:
-                lease.lost.set()
+                if not lease.lost.done():
+                    lease.lost.set_result(None)
             self._wake_all()
 
     def _order(self, serving: Mapping[str, Served], key: bytes, held_by: str | None) -> Sequence[str]:

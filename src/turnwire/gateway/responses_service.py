@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from turnwire.client.turn_state import TURN_STATE_HEADER
-from turnwire.errors import ApiError
+from turnwire.errors import ApiError, InvalidPrompt
 from turnwire.event import Completed
 from turnwire.gateway.answering import Answering
 from turnwire.gateway.background import Background, require_store
-from turnwire.gateway.catalog import Catalog, Served
+from turnwire.gateway.catalog import Served
 from turnwire.gateway.compaction import CompactionByModel
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
 from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
@@ -23,12 +23,11 @@ from turnwire.gateway.exchange.responses_relayed import ResponsesRelayed
 from turnwire.gateway.inquiry import REQUEST_ID_HEADER, Inquiry
 from turnwire.gateway.memory import ConnectionMemory
 from turnwire.gateway.recall import Recalled, recall
-from turnwire.gateway.relay import Patience
 from turnwire.gateway.sink import Sink
 from turnwire.gateway.store import ResponseStore, StoredResponse
 from turnwire.gateway.stored_endpoint import send_events
 from turnwire.gateway.summary import asks_for_compaction
-from turnwire.gateway.turn_token import TurnTicket
+from turnwire.gateway.turn import Turn
 from turnwire.wire.responses import Framing, ResponseObject, ResponsesEncoder
 from turnwire.wire.responses.received import ReceivedRequest, decode_response_request
 
@@ -40,14 +39,10 @@ _log = logging.getLogger("turnwire.gateway")
 class ResponsesService:
     """Answers requests of the Responses API, over HTTP and over WebSockets alike."""
 
-    def __init__(
-        self, catalog: Catalog, answering: Answering, store: ResponseStore, background: Background, patience: Patience
-    ) -> None:
-        self._catalog = catalog
+    def __init__(self, answering: Answering, store: ResponseStore, background: Background) -> None:
         self._answering = answering
         self._store = store
         self._background = background
-        self._patience = patience
 
     async def answer(
         self,
@@ -62,40 +57,58 @@ class ResponsesService:
 
         ``memory`` is that of the request's connection, which remembers the answer.
         """
+        completed = False
         try:
             recalled = await recall(fields, inquiry.caller.tenant, store=self._store, memory=memory)
             received = decode_response_request(recalled.fields)
-            ticket = self._answering.ticket(inquiry)
-            served = self._catalog.find(received.model, upstream=None if ticket is None else ticket.upstream)
+            turn = await self._answering.turn(inquiry, recalled.fields, received.model)
             if not received.generate:
-                await self._warm_up(received, recalled, inquiry, sink, served, ticket, framing, memory)
-                return
-            if received.background and framing == "sse":
+                await self._warm_up(received, recalled, inquiry, sink, turn, framing, memory)
+                completed = True
+            elif received.background:
+                if framing == "websocket":
+                    raise InvalidPrompt("background: a response runs in the background only where POST asks for it")
                 require_store(fields)
-                await self._answer_in_background(received, recalled, inquiry, sink, served, ticket)
-                return
-            exchange = _exchange(received, served, framing, _new_id())
+                await self._answer_in_background(received, recalled, inquiry, sink, turn)
+            else:
+                completed = await self._answer(received, recalled, inquiry, sink, turn, framing, memory)
         except ApiError as error:
-            _forget(memory, fields)
             await sink.refuse(error, {REQUEST_ID_HEADER: inquiry.request_id})
-            return
+        finally:
+            previous = fields.get("previous_response_id")
+            if not completed and memory is not None and isinstance(previous, str):
+                memory.evict(previous)  # after a continuation that failed, the client sends everything again
+
+    async def _answer(
+        self,
+        received: ReceivedRequest,
+        recalled: Recalled,
+        inquiry: Inquiry,
+        sink: Sink,
+        turn: Turn,
+        framing: Framing,
+        memory: ConnectionMemory | None,
+    ) -> bool:
+        """Answers a request whose client waits for it; whether the answer ended properly."""
+        response_id = _new_id()
+
+        def make(served: Served, position: int) -> Exchange:
+            return _exchange(received, served, framing, response_id, position)
 
         async def keep(outcome: Outcome) -> None:
             await self._keep(outcome, received, recalled, inquiry, memory)
 
         end = await self._answering.run(
-            exchange,
-            served.upstream,
+            make,
             sink,
             inquiry,
+            turn,
             api="websocket" if framing == "websocket" else "responses",
-            model=served.model,
+            model=received.model,
             streams=received.stream,
-            ticket=ticket,
             keep=keep,
         )
-        if end != "completed":
-            _forget(memory, fields)
+        return end == "completed"
 
     async def _warm_up(
         self,
@@ -103,8 +116,7 @@ class ResponsesService:
         recalled: Recalled,
         inquiry: Inquiry,
         sink: Sink,
-        served: Served,
-        ticket: TurnTicket | None,
+        turn: Turn,
         framing: Framing,
         memory: ConnectionMemory | None,
     ) -> None:
@@ -113,8 +125,10 @@ class ResponsesService:
             response_id=_new_id(), model=received.model, clock=time.time, request=received.fields, framing=framing
         )
         headers = {REQUEST_ID_HEADER: inquiry.request_id}
-        if ticket is None:
-            headers[TURN_STATE_HEADER] = self._answering.issuer(inquiry, served.upstream)(None)
+        answering = self._answering
+        token = answering.turns.token(turn, inquiry, answering.pool.preferred(received.model, turn.key))
+        if token is not None:
+            headers[TURN_STATE_HEADER] = token
         await sink.begin(headers)
         await sink.write([*encoder.start(headers), *encoder.encode([Completed(encoder.response.response_id)])])
         await sink.end()
@@ -127,24 +141,18 @@ class ResponsesService:
         recalled: Recalled,
         inquiry: Inquiry,
         sink: Sink,
-        served: Served,
-        ticket: TurnTicket | None,
+        turn: Turn,
     ) -> None:
         """Has the answer made whether or not its client waits, who can get it by its id."""
         response_id = _new_id()
         streamed = msgspec.structs.replace(received, stream=True)
 
+        def make(served: Served, position: int) -> Exchange:
+            return _exchange(streamed, served, "sse", response_id, position, renames=True)
+
         async def run(running: Sink) -> None:
-            exchange = _exchange(streamed, served, "sse", response_id, renames=True)
             await self._answering.run(
-                exchange,
-                served.upstream,
-                running,
-                inquiry,
-                api="background",
-                model=served.model,
-                streams=True,
-                ticket=ticket,
+                make, running, inquiry, turn, api="background", model=received.model, streams=True
             )
 
         response = ResponseObject(
@@ -156,7 +164,9 @@ class ResponsesService:
         running = await self._background.start(inquiry.caller.tenant, record, run)
         headers = {REQUEST_ID_HEADER: inquiry.request_id}
         if received.stream:
-            await send_events(running.follow(), sink, headers=headers, client_timeout=self._patience.client_timeout)
+            await send_events(
+                running.follow(), sink, headers=headers, client_timeout=self._answering.patience.client_timeout
+            )
         else:
             await sink.answer(running.record.document, headers)
 
@@ -185,15 +195,14 @@ class ResponsesService:
                 _log.warning("%s could not be stored: %s", inquiry.request_id, error)
 
 
-def _forget(memory: ConnectionMemory | None, fields: Mapping[str, Any]) -> None:
-    """After a continuation that failed, the client sends everything again."""
-    previous = fields.get("previous_response_id")
-    if memory is not None and isinstance(previous, str):
-        memory.evict(previous)
-
-
 def _exchange(
-    received: ReceivedRequest, served: Served, framing: Framing, response_id: str, *, renames: bool = False
+    received: ReceivedRequest,
+    served: Served,
+    framing: Framing,
+    response_id: str,
+    position: int,
+    *,
+    renames: bool = False,
 ) -> Exchange:
     """The exchange for a request, by what the upstream speaks."""
     upstream = served.upstream
@@ -205,9 +214,12 @@ def _exchange(
             clock=time.time,
             framing=framing,
             renames=renames,
+            position=position,
         )
     if asks_for_compaction(received):
-        return CompactionByModel(received, served, response_id=response_id, clock=time.time, framing=framing)
+        return CompactionByModel(
+            received, served, response_id=response_id, clock=time.time, framing=framing, position=position
+        )
     return ResponsesOverChat(
         received,
         model=served.model,
@@ -216,6 +228,7 @@ def _exchange(
         response_id=response_id,
         clock=time.time,
         framing=framing,
+        position=position,
     )
 
 

@@ -5,8 +5,12 @@ Ravishankar 1998, the weights as in Schindelhauer and Schomaker 2005). The order
 the replicas are tried. A replica that joins takes over its share of the keys and no other key moves; one that leaves
 hands its keys on evenly to those that stay.
 
-The first request of a turn passes over replicas that are busier than their share (bounded load; Mirrokni, Thorup and
-Zadimoghaddam 2018). A later one does not: the replica that its token names has its prompt, and is worth a wait.
+The first request of a turn passes over replicas that are too busy (bounded load; Mirrokni, Thorup and Zadimoghaddam
+2018). Their bound is a multiple of the share, which fits replicas with hundreds of requests; where each has a few, as
+one process of several sees it, chance alone goes beyond it every other time and would send turns away from their cache.
+So the bound here is what chance hardly reaches. docs/routing.md has the figures.
+
+A later request passes over none: the replica that its token names has its prompt, and is worth a wait.
 """
 
 from __future__ import annotations
@@ -22,8 +26,9 @@ __all__ = ["KEY_SIZE", "LOAD_BOUND", "Replica", "conversation_key", "order", "ro
 KEY_SIZE = 8
 """Bytes of a conversation's key: enough to spread, too few to tell anything."""
 
-LOAD_BOUND = 1.25
-"""How much busier than its share a replica may be before new turns pass it over."""
+LOAD_BOUND = 3.0
+"""How far beyond its share a replica's load may be before new turns pass it over, in standard deviations: those of the
+binomial distribution, which loads have that are due to chance."""
 
 _HASHES = 2**64
 
@@ -49,26 +54,26 @@ def order(key: bytes, weights: Mapping[str, float]) -> list[str]:
 
 
 def route(key: bytes, replicas: Iterable[Replica], *, held_by: str | None = None) -> Sequence[str]:
-    """The names of the given replicas, all of which are well, in the order in which a request is to try them.
+    """The names of the replicas that a request may go to, in the order in which it is to try them.
 
-    ``held_by`` is the replica that the turn's token names: where it is one of those given, it comes first, and where it
-    is not, the key's own order says which one replaces it, in whatever process. A turn without a token passes over the
-    replicas that are busier than their share, which come last.
+    All that are given are well. ``held_by`` is the replica that the turn's token names: where it is one of those given,
+    it alone will do, and where it is not, the key's own order says which one replaces it, in whatever process. A turn
+    without a token passes over the replicas that are too busy, which come last.
     """
     known = {replica.name: replica for replica in replicas}
-    names = order(key, {name: replica.weight for name, replica in known.items()})
     if held_by in known:
-        return [held_by, *(name for name in names if name != held_by)]
+        return [held_by]
+    names = order(key, {name: replica.weight for name, replica in known.items()})
     if held_by is not None:
         return names
     all_load = sum(replica.load for replica in known.values()) + 1
     all_weight = sum(replica.weight for replica in known.values())
-    free = [
-        name
-        for name in names
-        if known[name].load + 1 <= math.ceil(LOAD_BOUND * all_load * known[name].weight / all_weight)
-    ]
-    return [*free, *(name for name in names if name not in free)]
+
+    def too_busy(name: str) -> bool:
+        part = known[name].weight / all_weight
+        return known[name].load > all_load * part + LOAD_BOUND * math.sqrt(all_load * part * (1 - part))
+
+    return sorted(names, key=too_busy)  # which keeps the order among equals
 
 
 def _score(key: bytes, name: str, weight: float) -> float:

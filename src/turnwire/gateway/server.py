@@ -72,6 +72,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
                 sockets.append(socket.create_server((address[0], chosen), family=family, backlog=_BACKLOG))
+                # For the connections, which inherit it; asyncio's own sockets have it, but not those it is given.
+                sockets[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:
                 if error.errno not in _ABSENT:
                     raise
@@ -102,12 +104,14 @@ class GatewayServer(uvicorn.Server):
         self, configuration: GatewayConfiguration, application: ASGIApp, *, on_ready: Callable[[], None] | None = None
     ) -> None:
         self._application = _Guarded(application)
-        super().__init__(_settings(configuration, self._application))
+        self._settings = _settings(configuration, self._application)
+        super().__init__(self._settings)
         self._sockets = listen(configuration.host, configuration.port)
         self._drain_timeout = configuration.drain_timeout
         self._client_timeout = configuration.client_timeout
         self._on_ready = on_ready
         self._closing: dict[_Connection, float] = {}
+        self._turned_away = 0
         self.draining = asyncio.Event()
         """What the application sees by `turnwire.gateway.drain`."""
 
@@ -166,6 +170,7 @@ class GatewayServer(uvicorn.Server):
         """Called ten times a second."""
         if counter % 10 == 0:
             self._abort_unread()
+            self._log_turned_away()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -205,13 +210,20 @@ class GatewayServer(uvicorn.Server):
             if now - since >= self._client_timeout:
                 connection.transport.abort()
 
+    def _log_turned_away(self) -> None:
+        """One line a second at most, however many connections there are too many."""
+        before, self._turned_away = self._turned_away, self._settings.turned_away
+        if self._turned_away > before:
+            most = self._settings.max_connections
+            _log.warning("connections over max_connections, %d: %d turned away", most, self._turned_away - before)
 
-def _settings(configuration: GatewayConfiguration, application: ASGIApp) -> uvicorn.Config:
+
+def _settings(configuration: GatewayConfiguration, application: ASGIApp) -> BoundedConfig:
     return BoundedConfig(
         application,
         head_timeout=configuration.head_timeout,
+        max_connections=configuration.max_connections,
         loop="uvloop",
-        ws="websockets-sansio",
         ws_max_size=configuration.max_body,
         ws_ping_interval=configuration.keepalive_interval,
         ws_ping_timeout=configuration.client_timeout,

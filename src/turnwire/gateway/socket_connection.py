@@ -57,10 +57,10 @@ class SocketConnection:
 
     async def close(self, code: int) -> None:
         """Closes the connection, and stops reading it."""
+        is_open = not self._gone.is_set()
         self._reader.cancel()
-        await asyncio.wait((self._reader,))
-        if not self._gone.is_set():
-            self._gone.set()
+        await asyncio.wait((self._reader,))  # after which it counts as gone
+        if is_open:
             with suppress(OSError):
                 await self._send({"type": "websocket.close", "code": code})
 

@@ -16,7 +16,6 @@ import asyncio
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -25,10 +24,16 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from turnwire.errors import ConfigurationError, InvalidPrompt, ServerOverloaded
-from turnwire.gateway.store import StoredResponse
+from turnwire.gateway.store import (
+    MAX_CHAIN,
+    MAX_HISTORY,
+    StoredResponse,
+    output_items,
+    pack_events,
+    unpack_events,
+)
 
 __all__ = ["SqliteStore"]
 
@@ -38,8 +43,6 @@ _APPLICATION_ID = 0x74776972
 _SCHEMA_VERSION = 1
 _BUSY_TIMEOUT = 5.0
 """Seconds that a write waits for another process to finish its own."""
-_MAX_CHAIN = 10_000
-"""Responses that one conversation may go back."""
 _ROW_SIZE = 256
 """Bytes that a response is counted for besides its contents."""
 _SWEEP = 64
@@ -98,18 +101,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class _Item(Struct):
-    id: Any = None
-
-
-class _Output(Struct):
-    output: list[msgspec.Raw] = []
-
-
-_decode_item = msgspec.json.Decoder(_Item).decode
-_decode_output = msgspec.json.Decoder(_Output).decode
-
-
 class SqliteStore:
     """A `turnwire.gateway.store.ResponseStore` in one file.
 
@@ -124,7 +115,7 @@ class SqliteStore:
         *,
         ttl: float,
         max_size: int,
-        max_history: int = 64 * 1024 * 1024,
+        max_history: int = MAX_HISTORY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = os.fspath(path)
@@ -184,13 +175,13 @@ class SqliteStore:
     # From here on: in the thread.
 
     def _put(self, tenant: str, stored: StoredResponse, events: bytes) -> None:
-        packed = _packed(events)
+        packed = pack_events(events)
         with self._transaction() as execute:
             execute("DELETE FROM response WHERE tenant = ? AND id = ?", (tenant, stored.response_id))
             self._insert(execute, tenant, stored, packed)
 
     def _finish(self, tenant: str, stored: StoredResponse, events: bytes) -> bool:
-        packed = _packed(events)
+        packed = pack_events(events)
         with self._transaction() as execute:
             running = execute(
                 "DELETE FROM response WHERE tenant = ? AND id = ? AND running_until IS NOT NULL",
@@ -213,7 +204,7 @@ class SqliteStore:
             (tenant, stored.response_id, stored.previous_response_id, stored.running_until, now, size),
         ).lastrowid
         execute("INSERT INTO content VALUES (?, ?, ?, ?)", (key, stored.document, stored.input_items, packed))
-        for item_id, _ in _output(stored.document):
+        for item_id, _ in output_items(stored.document):
             execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?)", (tenant, item_id, key))
         execute(_RENEW_CHAIN, {**self._chain_of(tenant, stored.response_id), "now": now})
         execute(
@@ -256,14 +247,16 @@ class SqliteStore:
             (tenant, msgspec.json.encode(item_ids).decode(), self._dead()),
         ).fetchall()
         wanted = frozenset(item_ids)
-        return {item_id: item for (document,) in documents for item_id, item in _output(document) if item_id in wanted}
+        return {
+            item_id: item for (document,) in documents for item_id, item in output_items(document) if item_id in wanted
+        }
 
     def _events(self, tenant: str, response_id: str) -> bytes:
         row = self._connection.execute(
             "SELECT events FROM response JOIN content USING (key) WHERE tenant = ? AND id = ? AND used > ?",
             (tenant, response_id, self._dead()),
         ).fetchone()
-        return b"" if row is None or not row[0] else zlib.decompress(row[0])
+        return b"" if row is None else unpack_events(row[0])
 
     def _delete(self, tenant: str, response_id: str) -> bool:
         deleted = self._connection.execute(
@@ -276,7 +269,7 @@ class SqliteStore:
         return self._clock() - self._ttl
 
     def _chain_of(self, tenant: str, response_id: str) -> dict[str, Any]:
-        return {"tenant": tenant, "id": response_id, "dead": self._dead(), "depth": _MAX_CHAIN}
+        return {"tenant": tenant, "id": response_id, "dead": self._dead(), "depth": MAX_CHAIN}
 
     @contextmanager
     def _transaction(self) -> Iterator[_Execute]:
@@ -327,16 +320,3 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version != _SCHEMA_VERSION:
         raise ValueError(f"its tables are of version {version}, and this turnwire knows version {_SCHEMA_VERSION}")
     execute("COMMIT")
-
-
-def _packed(events: bytes) -> bytes:
-    """A stream's events: around its deltas stand the same bytes again and again."""
-    return zlib.compress(events, 1) if events else b""
-
-
-def _output(document: bytes) -> Iterator[tuple[str, bytes]]:
-    """The output items of a ``response`` object by their ids, those that have one."""
-    for item in _decode_output(document).output:
-        item_id = _decode_item(item).id
-        if isinstance(item_id, str):
-            yield item_id, bytes(item)

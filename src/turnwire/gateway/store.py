@@ -8,13 +8,27 @@ and the whole store is bounded in bytes: the longest unused go first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["ResponseStore", "StoredResponse"]
+__all__ = [
+    "MAX_CHAIN",
+    "MAX_HISTORY",
+    "ResponseStore",
+    "StoredResponse",
+    "output_items",
+    "pack_events",
+    "unpack_events",
+]
+
+MAX_CHAIN = 10_000
+"""Responses that one conversation may go back."""
+MAX_HISTORY = 64 * 1024 * 1024
+"""Bytes of one conversation, by default."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -94,3 +108,33 @@ class ResponseStore(Protocol):
 
     async def close(self) -> None:
         """Lets go of files and connections; nothing is asked of the store afterwards."""
+
+
+def pack_events(events: bytes) -> bytes:
+    """A stream's events as they are kept: around its deltas stand the same bytes again and again."""
+    return zlib.compress(events, 1) if events else b""
+
+
+def unpack_events(packed: bytes) -> bytes:
+    """The events that `pack_events` packed."""
+    return zlib.decompress(packed) if packed else b""
+
+
+class _Item(Struct):
+    id: Any = None
+
+
+class _Output(Struct):
+    output: list[msgspec.Raw] = []
+
+
+_decode_item = msgspec.json.Decoder(_Item).decode
+_decode_output = msgspec.json.Decoder(_Output).decode
+
+
+def output_items(document: bytes) -> Iterator[tuple[str, bytes]]:
+    """The output items of a ``response`` object, as JSON with their ids: those that have one."""
+    for item in _decode_output(document).output:
+        item_id = _decode_item(item).id
+        if isinstance(item_id, str):
+            yield item_id, bytes(item)

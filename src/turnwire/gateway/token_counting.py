@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from turnwire.errors import ApiError, HttpStatusError, IdleTimeout, InvalidPrompt
 from turnwire.gateway.answering import Answering
-from turnwire.gateway.catalog import Catalog, Served
+from turnwire.gateway.catalog import Served
 from turnwire.gateway.compaction import lacks_endpoint
 from turnwire.gateway.conversation import items_of
 from turnwire.gateway.dropped import DROPPED_HEADER, dropped_header
@@ -56,8 +56,7 @@ class _Count(Struct, frozen=True):
 class TokenCountingService:
     """Answers ``POST /v1/responses/input_tokens``."""
 
-    def __init__(self, catalog: Catalog, answering: Answering, store: ResponseStore) -> None:
-        self._catalog = catalog
+    def __init__(self, answering: Answering, store: ResponseStore) -> None:
         self._answering = answering
         self._store = store
 
@@ -67,11 +66,17 @@ class TokenCountingService:
         try:
             recalled = await recall(fields, inquiry.caller.tenant, store=self._store)
             received = decode_response_request(recalled.fields)
-            ticket = self._answering.ticket(inquiry)
-            served = self._catalog.find(received.model, upstream=None if ticket is None else ticket.upstream)
-            token = ticket.upstream_token if ticket and ticket.upstream == served.upstream.name else None
-            asked = _Asked(served.upstream, request_headers(inquiry.headers), token)
-            count = await _unless_left(_count(received, served, asked), sink)
+            turn = await self._answering.turn(inquiry, recalled.fields, received.model)
+            with await self._answering.pool.lease(received.model, turn.key, held_by=turn.held_by) as lease:
+                served = lease.served
+                token = turn.upstream_token(lease.name)
+                asked = _Asked(served.upstream, request_headers(inquiry.headers), token)
+                try:
+                    count = await _unless_left(_count(received, served, asked), sink)
+                except ApiError as error:
+                    lease.failed(error)
+                    raise
+                lease.succeeded()
         except ApiError as error:
             await sink.refuse(error, headers)
             return
@@ -79,7 +84,7 @@ class TokenCountingService:
             return
         if count.dropped:
             headers[DROPPED_HEADER] = dropped_header(count.dropped)
-        _log.info("%s token count for %s by %s", inquiry.request_id, inquiry.caller.name, served.upstream.name)
+        _log.info("%s token count for %s by %s", inquiry.request_id, inquiry.caller.name, lease.name)
         await sink.answer(_encode({"object": "response.input_tokens", "input_tokens": count.tokens}), headers)
 
 

@@ -48,6 +48,8 @@ class TurnTicket(Struct, frozen=True, array_like=True):
     """The name of the upstream that its first request went to."""
     upstream_token: str | None = None
     """That upstream's own turn state, where it gave one."""
+    key: bytes = b""
+    """The key of the turn's conversation: where that upstream is gone, it says which one replaces it."""
 
     def __repr__(self) -> str:
         return f"<TurnTicket of {self.turn} at {self.upstream}>"

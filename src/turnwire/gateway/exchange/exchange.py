@@ -60,6 +60,10 @@ class Exchange(Protocol):
         """Something of the answer itself was given, so that nothing may be repeated behind the client's back."""
 
     @property
+    def position(self) -> int | None:
+        """How many events the client was given, where another exchange can go on behind them; None where none can."""
+
+    @property
     def outcome(self) -> Outcome | None:
         """The answer, once it ended properly; None until then, and where it failed."""
 

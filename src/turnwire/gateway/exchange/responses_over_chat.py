@@ -29,6 +29,8 @@ _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 class ResponsesOverChat:
     """An `Exchange`. ``model`` is the upstream's own name for what the request calls its model.
 
+    ``position`` is that of the exchange which it goes on for, with the same ``response_id``.
+
     The upstream streams whatever the client asked for: silence is then told from thinking, and a cut from an end.
     """
 
@@ -46,6 +48,7 @@ class ResponsesOverChat:
         response_id: str,
         clock: Callable[[], float],
         framing: Framing = "sse",
+        position: int = 0,
     ) -> None:
         prompt = received.prompt
         request = encode_request(prompt, model=model, dialect=dialect, reasoning_name=reasoning_name)
@@ -62,7 +65,12 @@ class ResponsesOverChat:
             tools=request.tools,
         )
         self._encoder = ResponsesEncoder(
-            response_id=response_id, model=received.model, clock=clock, request=received.fields, framing=framing
+            response_id=response_id,
+            model=received.model,
+            clock=clock,
+            request=received.fields,
+            framing=framing,
+            first_number=position,
         )
         # A client that keeps its history itself gets the reasoning in the one form that it sends back.
         self._seals_reasoning = _ENCRYPTED_REASONING in (received.fields.get("include") or ())
@@ -83,6 +91,11 @@ class ResponsesOverChat:
     def reasoning_name(self) -> ReasoningName | None:
         """What the upstream calls its reasoning, once it showed."""
         return self._decoder.reasoning_name
+
+    @property
+    def position(self) -> int | None:
+        """Where another exchange can go on: anywhere before the answer's first event."""
+        return None if self.committed else self._encoder.next_number
 
     @property
     def outcome(self) -> Outcome | None:
@@ -145,7 +158,7 @@ class ResponsesOverChat:
     def _encode(self, events: list[ResponseEvent]) -> list[bytes]:
         if not events:
             return []
-        if not self.committed:
+        if self._streams and not self.committed:
             self.committed = any(not isinstance(event, Created | Completed) for event in events)
         if self._seals_reasoning:
             events = [_sealed(event) for event in events]

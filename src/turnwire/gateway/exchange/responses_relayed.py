@@ -60,6 +60,7 @@ class ResponsesRelayed:
         clock: Callable[[], float],
         framing: Framing = "sse",
         renames: bool = False,
+        position: int = 0,
     ) -> None:
         own_keys = _OWN_KEYS | {"background"} if renames else _OWN_KEYS
         fields = {key: value for key, value in received.fields.items() if key not in own_keys}
@@ -72,13 +73,13 @@ class ResponsesRelayed:
         self.committed = False
         self._received = received
         self._response_id = response_id
-        self._renames = renames
+        self._renames = renames or position > 0
         self._clock = clock
         self._framing: Framing = framing
         self._decoder = ResponsesDecoder()
         self._whole_events = WholeEvents()
-        self._begun = False  # the client was given an event
-        self._stood_in = False  # and that was one that the upstream had owed
+        self._begun = position > 0  # the client was given an event
+        self._stood_in = position > 0  # and that was one that the upstream had owed
         self._completed: Completed | None = None
         self._metadata: Mapping[str, str] = {}
         self._document = b""
@@ -87,6 +88,11 @@ class ResponsesRelayed:
     def over(self) -> bool:
         """The terminal event was given."""
         return self._completed is not None or self.error is not None
+
+    @property
+    def position(self) -> int | None:
+        """Where another exchange can go on: behind a beginning that was ours."""
+        return 1 if self._stood_in and not self.committed else None
 
     @property
     def outcome(self) -> Outcome | None:

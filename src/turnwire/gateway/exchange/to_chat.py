@@ -52,6 +52,11 @@ class ToChat:
         return self._writer.output_started
 
     @property
+    def position(self) -> int | None:
+        """Where another exchange can go on: anywhere before the answer, for comments don't count."""
+        return None if self.committed else 0
+
+    @property
     def outcome(self) -> Outcome | None:
         """The answer, once it ended properly."""
         completed = self._completed

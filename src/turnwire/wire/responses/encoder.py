@@ -63,7 +63,8 @@ class ResponsesEncoder:
     not watched is told at once. Numbers and item ids depend on the events alone.
 
     ``response_id``, ``model``, ``clock`` (seconds since 1970) and ``request`` (the request's body, checked, of which
-    the response repeats its part) are those of `ResponseObject`.
+    the response repeats its part) are those of `ResponseObject`. ``first_number`` is that of the first event, where
+    others went before it.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class ResponsesEncoder:
         clock: Callable[[], float],
         request: Mapping[str, Any] = {},
         framing: Framing = "sse",
+        first_number: int = 0,
     ) -> None:
         self.response = ResponseObject(response_id=response_id, model=model, clock=clock, request=request)
-        self._writer = EventWriter(framing)
+        self._writer = EventWriter(framing, first_number)
         self._open: list[tuple[_Key, GrowingItem]] = []
         self._message: GrowingMessage | None = None  # where the next text belongs
         self._reasoning: GrowingReasoning | None = None
@@ -90,6 +92,11 @@ class ResponsesEncoder:
     def over(self) -> bool:
         """The terminal event was written; there is nothing more to write."""
         return self._over
+
+    @property
+    def next_number(self) -> int:
+        """The ``sequence_number`` of the next event."""
+        return self._writer.next_number
 
     def start(self, metadata: Mapping[str, str] = {}) -> list[bytes]:
         """The beginning; ``metadata`` are headers that reach a WebSocket client only in an event."""

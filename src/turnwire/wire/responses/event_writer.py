@@ -29,9 +29,9 @@ class EventWriter:
 
     __slots__ = ("_framing", "next_number", "written")
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: Framing, first_number: int = 0) -> None:
         self._framing = framing
-        self.next_number = 0
+        self.next_number = first_number
         """The ``sequence_number`` of the next event."""
         self.written: list[bytes] = []
 

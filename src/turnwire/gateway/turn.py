@@ -1,0 +1,66 @@
+"""The turn that a request belongs to: where it is to go, by its token or by its conversation, and its token."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from turnwire.gateway.affinity import conversation_of
+from turnwire.gateway.inquiry import Inquiry
+from turnwire.gateway.metrics import Metrics
+from turnwire.gateway.turn_token import TurnTicket, TurnTokens
+
+__all__ = ["Turn", "Turns"]
+
+_log = logging.getLogger("turnwire.gateway")
+
+
+class Turn(Struct, frozen=True):
+    """One user turn, as one of its requests tells it."""
+
+    key: bytes
+    """Of its conversation."""
+    ticket: TurnTicket | None = None
+    """What its token says; None for its first request."""
+
+    @property
+    def held_by(self) -> str | None:
+        """The upstream that its token names."""
+        return None if self.ticket is None else self.ticket.upstream
+
+    def upstream_token(self, upstream: str) -> str | None:
+        """That upstream's own token, where it gave this turn one; it goes to no other."""
+        ticket = self.ticket
+        return ticket.upstream_token if ticket is not None and ticket.upstream == upstream else None
+
+
+class Turns:
+    """Reads and issues the tokens of turns; what does not count is counted."""
+
+    def __init__(self, tokens: TurnTokens, metrics: Metrics) -> None:
+        self._tokens = tokens
+        self._metrics = metrics
+
+    def of(self, inquiry: Inquiry, fields: Mapping[str, Any]) -> Turn:
+        """The turn of a request, whose fields are those of either API, with nothing left out.
+
+        A token that is forged, foreign, expired or another caller's counts as none.
+        """
+        ticket = None if inquiry.token is None else self._tokens.read(inquiry.token, inquiry.caller.tenant)
+        if isinstance(ticket, TurnTicket):
+            return Turn(ticket.key, ticket)
+        if ticket is not None:
+            self._metrics.token_refused(ticket)
+            _log.info("%s came with a turn token that is %s", inquiry.request_id, ticket)
+        return Turn(conversation_of(fields, inquiry.headers))
+
+    def token(self, turn: Turn, inquiry: Inquiry, upstream: str, upstream_token: str | None = None) -> str | None:
+        """A token for a turn that goes to this upstream; None where it has one, for clients keep their first."""
+        if turn.ticket is not None:
+            return None
+        ticket = TurnTicket(secrets.token_hex(8), upstream, upstream_token, turn.key)
+        return self._tokens.issue(ticket, inquiry.caller.tenant)
