@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 from msgspec import Struct
+from websockets.asyncio.client import connect
 
-from tests.gateway.asking import FORMS, Form, Told, ask
+from tests.gateway.asking import FORMS, Form, Told, ask, ask_socket, body_for
 from tests.gateway.serving import ServedGateway, answered, serving, upstream_at
 from turnwire.client import TURN_STATE_HEADER
 from turnwire.gateway.routing import conversation_key, order
@@ -28,7 +29,7 @@ from turnwire.testing import (
 
 NAMES = ("a", "b", "c")
 KEY = "conversation"
-FIRST, SECOND, THIRD = order(conversation_key("prompt_cache_key", KEY), dict.fromkeys(NAMES, 1.0))
+FIRST, SECOND, THIRD = order(conversation_key("named", KEY), dict.fromkeys(NAMES, 1.0))
 MIDDLE = 450
 """Bytes by which some of a streamed chat answer has come, and not all."""
 
@@ -181,6 +182,25 @@ async def test_a_caller_has_so_many_answers_at_once_and_no_more() -> None:
         assert (told.verdict, told.headers["retry-after"]) == ("429 rate_limit_exceeded", "1")
         first.cancel()
         await asyncio.wait((first,))
+
+
+async def test_a_client_that_knows_only_the_handshake_s_token_stays_at_its_replica_by_it() -> None:
+    """As clients did before there were metadata events: one connection for each request of a turn."""
+    async with fleet() as f:
+        body = {"type": "response.create", **body_for("websocket", prompt_cache_key=KEY)}
+        async with connect(f.gateway.socket_url, proxy=None, additional_headers={"session_id": KEY}) as socket:
+            assert socket.response is not None
+            token = socket.response.headers[TURN_STATE_HEADER]
+            assert (await ask_socket(socket, **body)).text == f"This is replica {FIRST}."
+        nameless = {name: value for name, value in body.items() if name != "prompt_cache_key"}
+        for name in (FIRST, SECOND):
+            async with connect(
+                f.gateway.socket_url, proxy=None, additional_headers={TURN_STATE_HEADER: token}
+            ) as socket:
+                assert socket.response is not None
+                assert TURN_STATE_HEADER not in socket.response.headers
+                assert (await ask_socket(socket, **nameless)).text == f"This is replica {name}."
+            await f.stop(FIRST)
 
 
 async def test_it_is_ready_as_long_as_one_upstream_is() -> None:

@@ -20,8 +20,9 @@ import msgspec
 
 from turnwire.gateway.routing import KEY_SIZE, conversation_key
 
-__all__ = ["conversation_of"]
+__all__ = ["conversation_of", "named_conversation"]
 
+_NAMED = "named"
 _HEADERS = ("thread-id", "session-id", "session_id")
 _MAX_HEAD = 64 * 1024
 """Bytes of a prompt that are looked at."""
@@ -33,11 +34,17 @@ def conversation_of(fields: Mapping[str, Any], headers: Mapping[str, str]) -> by
     """The key of a request's conversation: of its fields, in either API's form, and its headers in lower case."""
     cache_key = fields.get("prompt_cache_key")
     if isinstance(cache_key, str) and cache_key:
-        return conversation_key("prompt_cache_key", cache_key)
-    for name in _HEADERS:
-        if value := headers.get(name):
-            return conversation_key("thread", value)
-    return _head_key(fields)
+        return conversation_key(_NAMED, cache_key)
+    return named_conversation(headers) or _head_key(fields)
+
+
+def named_conversation(headers: Mapping[str, str]) -> bytes | None:
+    """The key of the conversation that headers name; None where they name none.
+
+    Codex gives its ``prompt_cache_key`` and its thread the same name, so it is the same key.
+    """
+    name = next((value for name in _HEADERS if (value := headers.get(name))), None)
+    return None if name is None else conversation_key(_NAMED, name)
 
 
 def _head_key(fields: Mapping[str, Any]) -> bytes:

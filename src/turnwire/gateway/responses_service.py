@@ -15,6 +15,7 @@ from turnwire.errors import ApiError, InvalidPrompt
 from turnwire.event import Completed
 from turnwire.gateway.answering import Answering
 from turnwire.gateway.background import Background, require_store
+from turnwire.gateway.caller import Caller
 from turnwire.gateway.catalog import Served
 from turnwire.gateway.compaction import CompactionByModel
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
@@ -78,6 +79,10 @@ class ResponsesService:
             previous = fields.get("previous_response_id")
             if not completed and memory is not None and isinstance(previous, str):
                 memory.evict(previous)  # after a continuation that failed, the client sends everything again
+
+    def handshake_token(self, caller: Caller, headers: Mapping[str, str]) -> str | None:
+        """A token for a WebSocket's handshake, as `Turns.handshake_token` gives it."""
+        return self._answering.turns.handshake_token(caller, headers)
 
     async def _answer(
         self,

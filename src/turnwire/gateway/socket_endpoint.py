@@ -15,6 +15,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 from websockets.frames import CloseCode
 
+from turnwire.client.turn_state import TURN_STATE_HEADER
 from turnwire.errors import ApiError, ConnectionExpired, InvalidPrompt
 from turnwire.gateway.body import decode_object
 from turnwire.gateway.caller import Caller, Callers
@@ -51,7 +52,9 @@ class SocketEndpoint:
         except ApiError as error:
             await _refuse_handshake(error, send)
             return
-        await send({"type": "websocket.accept"})
+        token = self._service.handshake_token(caller, headers)
+        handed_out = [] if token is None else [(TURN_STATE_HEADER.encode(), token.encode())]
+        await send({"type": "websocket.accept", "headers": handed_out})
         connection = SocketConnection(receive, send)
         stop = draining(scope)
         code = CloseCode.INTERNAL_ERROR

@@ -9,7 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from turnwire.gateway.affinity import conversation_of
+from turnwire.client.turn_state import TURN_STATE_HEADER
+from turnwire.gateway.affinity import conversation_of, named_conversation
+from turnwire.gateway.caller import Caller
 from turnwire.gateway.inquiry import Inquiry
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.turn_token import TurnTicket, TurnTokens
@@ -64,3 +66,14 @@ class Turns:
             return None
         ticket = TurnTicket(secrets.token_hex(8), upstream, upstream_token, turn.key)
         return self._tokens.issue(ticket, inquiry.caller.tenant)
+
+    def handshake_token(self, caller: Caller, headers: Mapping[str, str]) -> str | None:
+        """A token for the response to a WebSocket's handshake, where the client has none and names its conversation.
+
+        Clients from before there were metadata events know no other. No request has come yet, so it names no upstream:
+        the conversation's key alone says where the turn goes.
+        """
+        key = named_conversation(headers)
+        if key is None or headers.get(TURN_STATE_HEADER):
+            return None
+        return self._tokens.issue(TurnTicket(secrets.token_hex(8), "", None, key), caller.tenant)

@@ -45,7 +45,7 @@ class TurnTicket(Struct, frozen=True, array_like=True):
     turn: str
     """A random name for the turn."""
     upstream: str
-    """The name of the upstream that its first request went to."""
+    """The name of the upstream that its first request went to; empty for one that was issued before any."""
     upstream_token: str | None = None
     """That upstream's own turn state, where it gave one."""
     key: bytes = b""
