@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-__all__ = ["Comparison", "Effort", "Section", "Target", "alternate", "timed"]
+__all__ = ["Absent", "Comparison", "Effort", "Section", "Target", "alternate", "timed"]
 
 Samples: TypeAlias = Sequence[float]
 
@@ -27,13 +27,27 @@ class Effort(Struct, frozen=True):
     paced_streams: int
     first_requests: int
     idle_streams: int
+    gateway_rounds: int
+    gateway_time: float
+    """How long a gateway is measured in one round."""
+    gateway_settle_time: float
+    """How long its streams have to begin before that."""
+    gateway_streams: int
+    gateway_first_requests: int
+    memory_rounds: int
+    fleet_turns: int
+    """Of each conversation on a fleet of replicas."""
+    fleet_rules: int
+    """How long its instructions are; each rule takes some 56 tokens."""
 
 
 class Target(Struct, frozen=True):
-    """What a comparison shall reach; of a ratio, ours over theirs (``times``) or theirs over ours (``times less``)."""
+    """What a comparison shall reach: our figure (``value``, ``at least``), or its ratio, ours over theirs (``times``)
+    or theirs over ours (``times less``).
+    """
 
     limit: float
-    rule: Literal["times", "times less", "value"]
+    rule: Literal["times", "times less", "value", "at least"]
 
     def __str__(self) -> str:
         match self.rule:
@@ -41,6 +55,8 @@ class Target(Struct, frozen=True):
                 return f"at most {self.limit:g} x"
             case "times less":
                 return f"at least {self.limit:g} x less"
+            case "at least":
+                return f"at least {self.limit:g}"
         return f"at most {self.limit:g}"
 
 
@@ -69,6 +85,8 @@ class Comparison(Struct, frozen=True):
                 return None
             case Target(limit=limit, rule="value"):
                 return statistics.median(self.ours) <= limit
+            case Target(limit=limit, rule="at least"):
+                return statistics.median(self.ours) >= limit
             case Target(limit=limit, rule="times"):
                 return statistics.median(self.ratios) <= limit
             case Target(limit=limit):
@@ -81,13 +99,25 @@ class Comparison(Struct, frozen=True):
         return self.name, spread(self.ours), spread(self.theirs), f"{spread(self.ratios)} x", target, met
 
 
+class Absent(Struct, frozen=True):
+    """A comparison with a side that can't be had here."""
+
+    name: str
+    ours: Samples
+    reason: str
+
+    def cells(self) -> tuple[str, ...]:
+        """Name, ours, and why there is no more."""
+        return self.name, spread(self.ours), self.reason, "", "", ""
+
+
 class Section(Struct, frozen=True):
     """Comparisons of one kind against one other side; ``unit`` is that of both sides' figures."""
 
     title: str
     unit: str
     other: str
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[Comparison | Absent]
 
 
 def timed(decode: Callable[[], float], repeats: int, count: int) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""``turnwire demo`` as it runs in CI: real llama.cpp servers, a real gateway, no terminal."""
+"""``turnwire demo`` as it runs in CI: real llama.cpp servers, real gateways, no terminal."""
 
 import re
 import signal
@@ -14,7 +14,8 @@ from turnwire.cli.demo_rules import HOTEL, MARINA
 
 WITHOUT_CODEX = {"TURNWIRE_DEMO_CODEX": "no"}
 ROW = re.compile(
-    r"(\d) {5}(\w+) +(\d)( elsewhere|) +(none|…[\w-]{6}|Codex's) +([AB]) +([\d,]+) +(\d+)% +[\d.]+ m?s *\n", re.ASCII
+    r"(\d) {5}(\w+) +(\d)( elsewhere|) +(none|…[\w-]{6}|Codex's) +([12]?) +→ ([AB]) +([\d,]+) +(\d+)% +[\d.]+ m?s *\n",
+    re.ASCII,
 )
 
 
@@ -24,6 +25,7 @@ class Row(Struct, frozen=True):
     request: int
     elsewhere: bool
     token: str
+    gateway: str
     replica: str
     prompt: int
     cached: int
@@ -31,8 +33,8 @@ class Row(Struct, frozen=True):
 
 def rows(run: Run) -> list[Row]:
     return [
-        Row(int(turn), client, int(request), bool(elsewhere), token, replica, int(prompt.replace(",", "")), int(cached))
-        for turn, client, request, elsewhere, token, replica, prompt, cached in ROW.findall(run.stdout)
+        Row(int(turn), client, int(request), bool(elsewhere), *words, int(prompt.replace(",", "")), int(cached))
+        for turn, client, request, elsewhere, *words, prompt, cached in ROW.findall(run.stdout)
     ]
 
 
@@ -50,13 +52,15 @@ async def test_the_demo_keeps_each_turn_where_its_cache_is(turnwire: Command) ->
     measured = rows(run)
     places, tokens = [measured[0].replica, measured[3].replica], [measured[1].token, measured[4].token]
     assert len({*tokens, "none"}) == 3
-    assert [(row.turn, row.client, row.request, row.elsewhere, row.token, row.replica) for row in measured] == [
+    assert [
+        (row.turn, row.client, row.request, row.elsewhere, row.token, row.gateway, row.replica) for row in measured
+    ] == [
         row
         for turn, (place, token) in enumerate(zip(places, tokens, strict=True), 1)
         for row in (
-            (turn, "turnwire", 1, False, "none", place),
-            (turn, "turnwire", 2, False, token, place),
-            (turn, "turnwire", 2, True, "none", other(place)),
+            (turn, "turnwire", 1, False, "none", "1", place),
+            (turn, "turnwire", 2, False, token, "2", place),
+            (turn, "turnwire", 2, True, "none", "", other(place)),
         )
     ]
     assert [row.cached > 80 for row in measured] == [False, True, False] * 2
@@ -70,21 +74,21 @@ Turn 1, turnwire: How is the weather in Zürich?
    Let me think about it. The weather tool knows.
    I will check:
    call get_weather {{"city": "Zürich", "unit": "celsius"}}
-→  request 1: replica {places[0]}, prompt of {shown[0]}
+→  request 1: gateway 1, replica {places[0]}, prompt of {shown[0]}
    get_weather gives 21 degrees celsius in Zürich, light rain
    It is 21 °C in Zürich with a little rain 🌦, so take an umbrella.
-→  request 2: replica {places[0]}, prompt of {shown[1]}
+→  request 2: gateway 2, replica {places[0]}, prompt of {shown[1]}
 →  the same elsewhere: replica {other(places[0])}, prompt of {shown[2]}
 
 Turn 2, turnwire: What time is it, and how is the weather in Zürich?
    Two tools know that, so I ask both at once.
    call get_weather {{"city": "Zürich", "unit": "celsius"}}
    call get_time {{"zone": "CET"}}
-→  request 1: replica {places[1]}, prompt of {shown[3]}
+→  request 1: gateway 1, replica {places[1]}, prompt of {shown[3]}
    get_weather gives 21 degrees celsius in Zürich, light rain
    get_time gives 14:05 CET
    It is 21 °C in Zürich with a little rain 🌦, so take an umbrella.
-→  request 2: replica {places[1]}, prompt of {shown[4]}
+→  request 2: gateway 2, replica {places[1]}, prompt of {shown[4]}
 →  the same elsewhere: replica {other(places[1])}, prompt of {shown[5]}
 
 turn""" in run.stdout  # fmt: skip
@@ -104,9 +108,9 @@ async def test_codex_takes_a_turn_of_its_own(turnwire: Command) -> None:
     assert (run.code, run.stderr) == (0, "")
 
     first, second = rows(run)[6:]
-    assert [(row.turn, row.client, row.request, row.token) for row in (first, second)] == [
-        (3, "Codex", 1, "Codex's"),
-        (3, "Codex", 2, "Codex's"),
+    assert [(row.turn, row.client, row.request, row.token, row.gateway) for row in (first, second)] == [
+        (3, "Codex", 1, "Codex's", "2"),
+        (3, "Codex", 2, "Codex's", "2"),
     ]
     assert (first.replica, first.cached < 20, second.cached > 50) == (second.replica, True, True)
     assert f"""
@@ -114,10 +118,10 @@ async def test_codex_takes_a_turn_of_its_own(turnwire: Command) -> None:
 Turn 3, Codex 0.0.1: How is the weather in Zürich? It stands in weather.txt.
    Let me look it up.
    call shell cat weather.txt
-→  request 1: replica {first.replica}, prompt of {first.prompt:,} tokens, {first.cached}% from cache
+→  request 1: gateway 2, replica {first.replica}, prompt of {first.prompt:,} tokens, {first.cached}% from cache
    shell gives 21 degrees celsius in Zürich, light rain
    It is 21 °C in Zürich with a little rain 🌦, so take an umbrella.
-→  request 2: replica {first.replica}, prompt of {second.prompt:,} tokens, {second.cached}% from cache
+→  request 2: gateway 2, replica {first.replica}, prompt of {second.prompt:,} tokens, {second.cached}% from cache
 
 turn""" in run.stdout  # fmt: skip
 

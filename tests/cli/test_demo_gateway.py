@@ -2,11 +2,12 @@
 
 import re
 
+import aiohttp
 import pytest
 
 from turnwire.cli import demo_gateway
-from turnwire.cli.demo_gateway import Answered, DemoGateway, GatewayError
-from turnwire.client import ModelClient, Provider
+from turnwire.cli.demo_gateway import Answered, DemoGateway, GatewayError, demo_gateways
+from turnwire.client import TURN_STATE_HEADER, ModelClient, Provider
 from turnwire.event import TokenUsage
 from turnwire.testing import ScriptedServer, Turn
 
@@ -36,6 +37,26 @@ async def test_what_is_counted_is_told_once_and_by_replica(monkeypatch: pytest.M
         monkeypatch.setattr(demo_gateway, "_COUNT_TIMEOUT", 0.03)
         with pytest.raises(GatewayError, match=re.escape("the gateway has counted no answer for 0.03 s")):
             await gateway.answered()
+
+
+async def test_gateways_take_each_others_tokens() -> None:
+    async with (
+        ScriptedServer([Turn(text="One."), Turn(text="Two."), Turn(text="Three.")]) as replica,
+        demo_gateways([replica.base_url], count=2) as gateways,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def token(gateway: DemoGateway, **headers: str) -> str | None:
+            asked = {"model": "scripted", "input": "Hello", "stream": True}
+            async with session.post(f"{gateway.base_url}/responses", json=asked, headers=headers) as response:
+                assert response.ok
+                await response.read()
+                return response.headers.get(TURN_STATE_HEADER)
+
+        first = await token(gateways[0])
+        assert first is not None
+        assert await token(gateways[1], **{TURN_STATE_HEADER: first}) is None  # the turn has one
+        assert await token(gateways[1], **{TURN_STATE_HEADER: f"{first}x"}) is not None
 
 
 async def test_a_gateway_that_is_not_ready_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

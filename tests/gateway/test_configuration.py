@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from turnwire import ConfigurationError, Provider, load_providers
+from turnwire.gateway.access_log import STANDARD_ERROR
 from turnwire.gateway.caller import CallerKey
 from turnwire.gateway.configuration import (
     GatewayConfiguration,
@@ -62,6 +63,7 @@ base_url = "{URL}"
 [gateway]
 host = "0.0.0.0"
 port = 9000
+workers = 3
 callers = {{ laptop = "{HASH}", "the ci" = "{OTHER_HASH}" }}
 max_body = 1000
 max_connections = 100
@@ -81,6 +83,7 @@ store_ttl = 7
 store_max_size = 8
 token_secrets_env = ["NEW", "OLD"]
 token_lifetime = 9
+access_log = "log/access.jsonl"
 
 [providers.other]
 base_url = "{URL}"
@@ -135,6 +138,7 @@ def test_a_file_s_tables_are_the_configuration(file: Path) -> None:
         ),
         host="0.0.0.0",
         port=9000,
+        workers=3,
         callers=(CallerKey("laptop", HASH), CallerKey("the ci", OTHER_HASH)),
         max_body=1000,
         max_connections=100,
@@ -154,7 +158,13 @@ def test_a_file_s_tables_are_the_configuration(file: Path) -> None:
         store_max_size=8,
         token_secrets_env=("NEW", "OLD"),
         token_lifetime=9.0,
+        access_log=file.parent / "log/access.jsonl",
     )
+
+
+def test_the_access_log_is_a_file_next_to_the_configuration_or_standard_error(file: Path) -> None:
+    file.write_text(f'[[upstreams]]\nname = "a"\nbase_url = "{URL}"\n[gateway]\naccess_log = "-"\n')
+    assert load_gateway_configuration([file]).access_log == STANDARD_ERROR
 
 
 def test_the_client_reads_the_same_file_and_leaves_the_gateway_s_tables_alone(file: Path) -> None:
@@ -279,6 +289,7 @@ NO_KEY = (
         ({"queue_length": -1}, "queue_length must be 0 or more, not -1"),
         ({"max_streams": 0}, "max_streams must be 1 or more, not 0"),
         ({"port": 65536}, "port must be 0 to 65535, not 65536"),
+        ({"workers": 0}, "workers must be 1 or more, not 0"),
         *(
             ({name: value}, f"{name} must be more than 0 and finite, not {value!r}")
             for name in (

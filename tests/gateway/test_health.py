@@ -48,6 +48,23 @@ def test_after_its_pause_it_is_on_trial_and_a_success_brings_it_back() -> None:
     assert (health.state(10.0 + FIRST_PAUSE), health.back_at) == ("well", None)
 
 
+def test_an_answer_to_a_probe_brings_it_back_but_for_one_failure_more() -> None:
+    health = Health()
+    health.failed(0.0, absent=True)
+    health.probed()
+    assert (health.state(FIRST_PAUSE), health.back_at) == ("well", None)
+    assert health.failed(FIRST_PAUSE)
+    assert health.back_at == FIRST_PAUSE + 2 * FIRST_PAUSE  # as if it had not been back
+
+
+def test_a_probe_does_not_forgive_failures_of_requests() -> None:
+    health = Health()
+    for _ in range(EJECT_AFTER - 1):
+        health.failed(0.0)
+        health.probed()
+    assert health.failed(0.0)
+
+
 def test_pauses_grow_to_a_bound_and_begin_anew_after_a_success() -> None:
     health, now, pauses = Health(), 0.0, []
     for _ in range(10):

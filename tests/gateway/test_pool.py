@@ -97,7 +97,7 @@ async def test_a_dead_replica_is_replaced_by_the_next_of_the_key_s_order_and_com
         assert (await pool.lease(MODEL, KEY, held_by=first)).name == second
         clock.ahead += FIRST_PAUSE
         assert (await pool.lease(MODEL, KEY, held_by=first)).name == second  # on trial: others are well
-        pool.succeeded(first)
+        pool.probed(first)
         assert (await pool.lease(MODEL, KEY, held_by=first)).name == first
 
 

@@ -13,12 +13,6 @@ from turnwire.testing import ScriptedServer
 KEY = conversation_key("test", "1")
 
 
-async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        await reader.read()
-    writer.close()
-
-
 async def test_a_server_that_answers_is_well() -> None:
     async with ScriptedServer() as server:
         upstream = Upstream(upstream_at(server.base_url))
@@ -47,17 +41,28 @@ async def test_a_server_that_is_not_there_is_left_out_at_once() -> None:
 
 
 async def test_a_server_that_is_silent_is_left_out_after_a_few_probes() -> None:
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    served: list[asyncio.Task[None] | None] = []
+
+    async def serve_silently(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.current_task())
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve_silently, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     upstream = Upstream(upstream_at(f"http://127.0.0.1:{port}/v1"))
     pool = Pool(Catalog([upstream]))
     lease = await pool.lease(MODEL, KEY)
     for number in range(EJECT_AFTER):
         assert (pool.ready, lease.lost.done()) == (True, False), number
-        await probe(upstream, pool, timeout=0.01)
+        await probe(upstream, pool, timeout=0.05)
     assert (pool.ready, lease.lost.done()) == (False, True)
     await upstream.close()
     server.close()
+    await asyncio.gather(*filter(None, served))
 
 
 async def test_one_that_was_left_out_is_probed_as_soon_as_it_may_be_back() -> None:

@@ -139,3 +139,11 @@ async def test_a_failing_upstream_is_never_an_answer(case: str, monkeypatch: pyt
 def test_all_faults_are_played_that_an_upstream_over_http_can_have() -> None:
     played = {fault if isinstance(fault, type) else type(fault) for fault, _ in FAULTS.values()}
     assert played == set(Fault.__args__) - NOT_OVER_HTTP
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_answer_that_does_not_end_is_not_kept_on_for_ever(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_MAX_ANSWER", 20_000)
+    async with ScriptedServer([Turn(text="word " * 5_000)]) as upstream, serving(upstream.base_url) as gateway:
+        told = await ask(gateway, form)
+        assert told.verdict in {"failed server_error", "failed upstream_failed", "502 upstream_failed"}, told.verdict

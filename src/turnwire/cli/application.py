@@ -22,6 +22,7 @@ from turnwire.cli.key import key
 from turnwire.cli.providers import providers
 from turnwire.cli.replay import replay
 from turnwire.cli.serve import serve
+from turnwire.cli.top import top
 from turnwire.errors import ApiError, ConfigurationError
 
 __all__ = ["application"]
@@ -77,7 +78,7 @@ def _prepare(
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (ask, doctor, replay, providers, serve, key, codex_config, demo):
+for command in (ask, doctor, replay, providers, serve, top, key, codex_config, demo):
     application.command()(command)
 # From its first argument on, all is Codex's own, options too, with or without ``--``.
 application.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(codex)

@@ -1,10 +1,12 @@
-"""``turnwire demo``: user turns on two real llama.cpp servers behind the gateway, and what the turn's token saves."""
+"""``turnwire demo``: user turns on two real llama.cpp servers behind two gateways, and what the turn's token saves."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -14,10 +16,10 @@ from msgspec.structs import replace
 from turnwire.cli.codex_config import CodexConfiguration
 from turnwire.cli.console import ExitCode, tell_error
 from turnwire.cli.demo_codex import CODEX_SWITCH, CodexLeftOut, find_codex
-from turnwire.cli.demo_gateway import DemoGateway, GatewayError
+from turnwire.cli.demo_gateway import DemoGateway, GatewayError, demo_gateways
 from turnwire.cli.demo_rules import HOTEL, MARINA
 from turnwire.cli.demo_screen import Screen
-from turnwire.client import ModelClient, ModelClientSession, Provider, Tool
+from turnwire.client import ModelClient, Provider, Tool
 from turnwire.errors import ConfigurationError
 from turnwire.event import Completed, TokenUsage
 from turnwire.item import FunctionCall, FunctionCallOutput
@@ -28,10 +30,11 @@ from turnwire.wire.chat import ChatDialect
 __all__ = ["demo"]
 
 _OPENING = """\
-Two llama.cpp servers run the same small model, and the gateway stands in front:
-to its clients it speaks Responses, to the servers Chat Completions. The answer
-to a turn's first request brings a token (x-codex-turn-state). Whoever repeats
-it gets back to the server that has the turn's prompt in its cache.
+Two llama.cpp servers run the same small model, and two gateways stand in front,
+which share a secret and nothing else: to clients they speak Responses, to the
+servers Chat Completions. The answer to a turn's first request brings a token
+(x-codex-turn-state). Whoever repeats it gets back, through either gateway, to
+the server that has the turn's prompt in its cache.
 """
 _CLOSING = """\
 The same with a model server of your own:  turnwire serve --upstream URL
@@ -68,7 +71,7 @@ def demo(
         bool, typer.Option(envvar=CODEX_SWITCH, help="Have Codex take a turn, too; npm fetches it if need be.")
     ] = True,
 ) -> None:
-    """Run turns on two real llama.cpp servers behind the gateway; show streams, tokens and cache."""
+    """Run turns on two real llama.cpp servers behind two gateways; show streams, tokens and cache."""
     if find_spec("xllamacpp") is None:
         raise ConfigurationError('the demo runs real llama.cpp servers: pip install "turnwire[demo]"')
     _reach_loopback_directly()
@@ -85,35 +88,40 @@ async def _demo(*, with_codex: bool) -> None:
     async with (
         LlamaServer(context_size=_CONTEXT_SIZE) as first,
         LlamaServer(context_size=_CONTEXT_SIZE) as second,
-        DemoGateway((first.base_url, second.base_url)) as gateway,
-        ModelClient(_provider(gateway.base_url), model=first.model_name) as client,
+        demo_gateways((first.base_url, second.base_url), count=2) as gateways,
     ):
         replicas = (first, second)
-        screen.addresses([replica.base_url for replica in replicas], gateway.base_url)
+        screen.addresses([replica.base_url for replica in replicas], [gateway.base_url for gateway in gateways])
         for question, house in _QUESTIONS:
             screen.begin_turn("turnwire", question)
             tools = [tool.definition for tool in _TOOLS.values()]
-            async with client.new_session() as session:  # one session, one turn, one token
-                last = await _turn(session, Prompt(question, house.rules(), tools), gateway, screen)
+            last = await _turn(gateways, first.model_name, Prompt(question, house.rules(), tools), screen)
             other = 1 - screen.last_replica
             screen.compared(other, *await _measure(replicas[other], last))
         if with_codex:
-            await _codex_turn(gateway, first.model_name, screen)
+            await _codex_turn(gateways, first.model_name, screen)
         screen.summary()
     screen.line(_CLOSING)
 
 
-async def _turn(session: ModelClientSession, prompt: Prompt, gateway: DemoGateway, screen: Screen) -> Prompt:
-    """Drives one turn to its end, and gives the prompt of its last request.
+async def _turn(gateways: Sequence[DemoGateway], model: str, prompt: Prompt, screen: Screen) -> Prompt:
+    """Drives one turn to its end, each request through the next gateway, and gives the prompt of its last one.
 
-    Whoever need not look at the gateway in between has `run_turn` for this.
+    Whoever has one address, and need not look at the gateways in between, has `run_turn` for this.
     """
+    token: str | None = None
+    ways = itertools.cycle(enumerate(gateways))
     while True:
+        number, gateway = next(ways)
+        provider = Provider("the gateway", gateway.base_url, wire_api="responses", websocket=True)
+        async with ModelClient(provider, model=model) as client, client.new_session() as session:
+            if token is not None:
+                session.turn_state.set(token)  # as a session does by itself, that goes on where it began
+            async with session.stream(prompt) as stream:
+                async for event in stream:
+                    screen.on_event(event)
+        screen.answered(number, await gateway.answered(), "none" if token is None else f"…{token[-6:]}")
         token = session.turn_state.get()
-        async with session.stream(prompt) as stream:
-            async for event in stream:
-                screen.on_event(event)
-        screen.answered(await gateway.answered(), "none" if token is None else f"…{token[-6:]}")
         calls = [item for item in stream.items if isinstance(item, FunctionCall)]
         if not calls:
             return prompt
@@ -137,20 +145,21 @@ async def _measure(replica: LlamaServer, prompt: Prompt) -> tuple[TokenUsage, fl
     return usage, first_token
 
 
-async def _codex_turn(gateway: DemoGateway, model: str, screen: Screen) -> None:
-    """A turn of Codex, as far as there is one."""
+async def _codex_turn(gateways: Sequence[DemoGateway], model: str, screen: Screen) -> None:
+    """A turn of Codex, as far as there is one, through the last gateway."""
+    number, gateway = len(gateways) - 1, gateways[-1]
 
     async def on_event(event: Any) -> None:
         match event:
             case {"type": "item.started", "item": {"type": "command_execution", "command": command}}:
                 screen.call("shell", command)
             case {"type": "item.completed", "item": {"type": "command_execution", "aggregated_output": output}}:
-                screen.answered(await gateway.answered(), "Codex's")
+                screen.answered(number, await gateway.answered(), "Codex's")
                 screen.gives("shell", output)
             case {"type": "item.completed", "item": {"type": "agent_message", "text": text}}:
                 screen.say(text)
             case {"type": "turn.completed"}:
-                screen.answered(await gateway.answered(), "Codex's")
+                screen.answered(number, await gateway.answered(), "Codex's")
 
     try:
         codex = await find_codex(screen.installing)
@@ -159,10 +168,6 @@ async def _codex_turn(gateway: DemoGateway, model: str, screen: Screen) -> None:
         await codex.exec(_CODEX_QUESTION, pointed, files=_CODEX_FILES, on_event=on_event)
     except (CodexLeftOut, GatewayError) as reason:
         screen.left_out("Codex", str(reason))
-
-
-def _provider(base_url: str) -> Provider:
-    return Provider("the gateway", base_url, wire_api="responses", websocket=True)
 
 
 def _reach_loopback_directly() -> None:

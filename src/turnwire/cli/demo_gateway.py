@@ -1,15 +1,16 @@
-"""The demo's gateway: ``turnwire serve`` as a process of its own, and what it counts."""
+"""The demo's gateways: ``turnwire serve`` as processes of their own, and what they count."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import secrets
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeAlias
@@ -21,7 +22,7 @@ from turnwire.cli.demo_process import end
 from turnwire.event import TokenUsage
 from turnwire.gateway.configuration import upstream_at
 
-__all__ = ["Answered", "DemoGateway", "GatewayError"]
+__all__ = ["Answered", "DemoGateway", "GatewayError", "demo_gateways"]
 
 _OPEN_TIMEOUT = 30.0
 _COUNT_TIMEOUT = 5.0
@@ -29,6 +30,8 @@ _COUNT_TIMEOUT = 5.0
 _STEP = 0.02
 _ADDRESS = re.compile(r"http://[\d.]+:\d+")
 _LOG_TAIL = 2_000  # characters
+_SIGNED_BY = "TURNWIRE_TOKEN_SECRET"
+"""The environment variable that holds the gateways' secret."""
 _HOMES = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
 
 _Totals: TypeAlias = dict[str, float]
@@ -55,11 +58,13 @@ class DemoGateway:
     """``turnwire serve`` in front of ``upstreams``, base URLs, on a free port of the loopback.
 
     As an async context manager it runs for so long; to enter it raises `GatewayError` where it does not start. Its home
-    is a folder of its own: it sees no configuration of the user's, and what it keeps is gone with it.
+    is a folder of its own: it sees no configuration of the user's, and what it keeps is gone with it. Gateways with the
+    same ``secret`` take each other's tokens.
     """
 
-    def __init__(self, upstreams: Sequence[str]) -> None:
+    def __init__(self, upstreams: Sequence[str], secret: str | None = None) -> None:
         self._upstreams = tuple(upstreams)
+        self._secret = secret or secrets.token_hex(32)
         self._totals: dict[str, _Totals] = {}
         self.url = ""
 
@@ -69,7 +74,10 @@ class DemoGateway:
             log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
             options = [f"--upstream={url}" for url in self._upstreams]
             command = (sys.executable, "-m", "turnwire", "serve", "--port=0", "--log-level=warning", *options)
-            environment = {**os.environ, **dict.fromkeys(_HOMES, str(folder))}
+            (folder / "turnwire.toml").write_text(
+                f'[gateway]\ntoken_secrets_env = ["{_SIGNED_BY}"]\n', encoding="utf-8"
+            )
+            environment = {**os.environ, **dict.fromkeys(_HOMES, str(folder)), _SIGNED_BY: self._secret}
             process = await asyncio.create_subprocess_exec(
                 *command, cwd=folder, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=log
             )
@@ -148,6 +156,17 @@ class DemoGateway:
                     series = totals.setdefault(labels["upstream"], {})
                     series[name] = series.get(name, 0.0) + value
         return totals
+
+
+@asynccontextmanager
+async def demo_gateways(upstreams: Sequence[str], *, count: int) -> AsyncIterator[Sequence[DemoGateway]]:
+    """So many gateways in front of the same upstreams, which share a secret."""
+    secret = secrets.token_hex(32)
+    gateways = [DemoGateway(upstreams, secret) for _ in range(count)]
+    async with AsyncExitStack() as stack:
+        for gateway in gateways:
+            await stack.enter_async_context(gateway)
+        yield gateways
 
 
 def _usage(counted: _Totals) -> TokenUsage:

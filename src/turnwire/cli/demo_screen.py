@@ -28,6 +28,8 @@ class _Measured(Struct, frozen=True):
     request: str
     token: str
     """What it carried, in a word."""
+    gateway: int | None
+    """None: it went past them."""
     replica: int
     usage: TokenUsage
     first_token: float
@@ -60,12 +62,13 @@ class Screen:
         self._end_line()
         self._console.print(Text.assemble(*parts), soft_wrap=True)
 
-    def addresses(self, replicas: Sequence[str], gateway: str) -> None:
+    def addresses(self, replicas: Sequence[str], gateways: Sequence[str]) -> None:
         """What runs where."""
         for number, base_url in enumerate(replicas):
             self.line(_INDENT, (_replica(number), "bold green"), f"  {base_url}")
         upstreams = " ".join(f"-u {_letter(number)}" for number in range(len(replicas)))
-        self.line(_INDENT, ("gateway", "bold"), f"    {gateway}, which is turnwire serve {upstreams}")
+        for number, base_url in enumerate(gateways):
+            self.line(_INDENT, (_gateway(number), "bold"), f"  {base_url}, which is turnwire serve {upstreams}")
 
     def begin_turn(self, client: str, question: str, *, version: str = "") -> None:
         """A turn's heading."""
@@ -100,19 +103,19 @@ class Screen:
         """What a tool gave."""
         self.line(_INDENT, (name, "bold"), f" gives {visible(output.strip())}")
 
-    def answered(self, answered: Sequence[Answered], token: str) -> None:
+    def answered(self, gateway: int, answered: Sequence[Answered], token: str) -> None:
         """Where the turn's next request went and what it cost; ``token`` is what it carried, in a word."""
         for what in answered:
             first, self._requests = self._requests + 1, self._requests + what.answers
             request = f"{first}" if what.answers == 1 else f"{first} to {self._requests}"
-            self._add(request, token, what.replica, what.usage, what.first_token, follow_up=first > 1)
-            self._count(f"request {request}", what.replica, what.usage)
+            self._add(request, token, gateway, what.replica, what.usage, what.first_token, follow_up=first > 1)
+            self._count(f"request {request}", gateway, what.replica, what.usage)
 
     def compared(self, replica: int, usage: TokenUsage, first_token: float) -> None:
         """What the last request cost on another replica."""
         request = f"{self._requests} elsewhere"
-        self._add(request, "none", replica, usage, first_token, follow_up=self._requests > 1, compared=True)
-        self._count("the same elsewhere", replica, usage)
+        self._add(request, "none", None, replica, usage, first_token, follow_up=self._requests > 1, compared=True)
+        self._count("the same elsewhere", None, replica, usage)
 
     def installing(self, folder: Path) -> None:
         """What is fetched before Codex can take its turn."""
@@ -133,7 +136,7 @@ class Screen:
     def summary(self) -> None:
         """The table of all requests, and what follows from it."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("turn", "client", "request", "token", "replica"):
+        for name in ("turn", "client", "request", "token", "way"):
             table.add_column(name)
         for name in ("prompt", "cached", "first token"):
             table.add_column(name, justify="right")
@@ -143,7 +146,7 @@ class Screen:
                 row.client,
                 row.request,
                 row.token,
-                _letter(row.replica),
+                f"{'' if row.gateway is None else row.gateway + 1:1} → {_letter(row.replica)}",
                 f"{row.usage.input_tokens:,}",
                 percent(row.usage.cached_share),
                 duration(row.first_token),
@@ -166,6 +169,7 @@ class Screen:
         self,
         request: str,
         token: str,
+        gateway: int | None,
         replica: int,
         usage: TokenUsage,
         first_token: float,
@@ -174,12 +178,15 @@ class Screen:
         compared: bool = False,
     ) -> None:
         self._measured.append(
-            _Measured(self._turn, self._client, request, token, replica, usage, first_token, follow_up, compared)
+            _Measured(
+                self._turn, self._client, request, token, gateway, replica, usage, first_token, follow_up, compared
+            )
         )
 
-    def _count(self, what: str, replica: int, usage: TokenUsage) -> None:
+    def _count(self, what: str, gateway: int | None, replica: int, usage: TokenUsage) -> None:
         self.line(
             f"→  {what}: ",
+            "" if gateway is None else f"{_gateway(gateway)}, ",
             (_replica(replica), "bold green"),
             f", prompt of {usage.input_tokens:,} tokens, ",
             (f"{percent(usage.cached_share)} from cache", "bold yellow"),
@@ -207,6 +214,10 @@ class Screen:
 def _letter(number: int) -> str:
     """A, B, …"""
     return chr(ord("A") + number)
+
+
+def _gateway(number: int) -> str:
+    return f"gateway {number + 1}"
 
 
 def _replica(number: int) -> str:

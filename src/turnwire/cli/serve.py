@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +33,7 @@ from turnwire.wire.chat.dialect import PRESETS
 if TYPE_CHECKING:
     from turnwire.gateway.discovery import Found
 
-__all__ = ["serve"]
+__all__ = ["LogLevel", "Screen", "begin_log", "serve", "serve_until_told"]
 
 _PACKAGES = frozenset({"backports", "httptools", "itsdangerous", "prometheus_client", "starlette", "uvicorn", "uvloop"})
 """What the gateway needs beyond the command line."""
@@ -63,18 +67,28 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(metavar="NAME", help="Where to listen.")] = None,
     port: Annotated[int | None, typer.Option(metavar="N", help="0 for one that is free.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="How many processes serve.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Say what is wrong with it all, and serve nothing.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, on standard error.")] = LogLevel.INFO,
+    access_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where each answer becomes a line of JSON; - is standard error.")
+    ] = None,
 ) -> None:
     """Start the gateway: Responses and Chat Completions for clients, in front of model servers.
 
     What no option says is taken from turnwire.toml; what that does not say either is found out, or has a default.
+    SIGHUP has it read again.
     """
-    configuration = _configuration(upstream or [], dialect, api_key_env, config, host=host, port=port)
+    changes = {"host": host, "port": port, "workers": workers, "access_log": access_log}
+    load = partial(_configuration, upstream or [], dialect, api_key_env, config, **changes)
+    configuration = load()
     try:
         if check:
             raise typer.Exit(asyncio.run(_check(configuration)))
-        _serve(configuration, log_level)
+        _begin(log_level)
+        if configuration.workers > 1:
+            raise typer.Exit(_serve_by_workers(configuration, load, log_level))
+        _serve(configuration, load)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
@@ -86,7 +100,7 @@ def _configuration(
     dialect: str | None,
     api_key_env: str | None,
     file: Path | None,
-    **changes: str | int | None,
+    **changes: str | int | Path | None,
 ) -> GatewayConfiguration:
     for option, value in (("--dialect", dialect), ("--api-key-env", api_key_env)):
         if value is not None and not urls:
@@ -98,23 +112,94 @@ def _configuration(
     )
 
 
-def _serve(configuration: GatewayConfiguration, log_level: LogLevel) -> None:
+def begin_log(log_level: LogLevel, *, who: str = "") -> None:
+    """Logs on standard error; ``who`` stands in every line."""
+    logging.basicConfig(format=f"%(asctime)s %(levelname)s {who}%(message)s", level=logging.WARNING)
+    logging.getLogger("turnwire").setLevel(log_level.upper())
+
+
+def serve_until_told(
+    configuration: GatewayConfiguration,
+    configurations: AsyncGenerator[GatewayConfiguration, None],
+    screen: Screen | None,
+    sockets: list[socket.socket] | None = None,
+) -> None:
+    """Serves in this process, by one configuration after the other; their end is that of the gateway."""
+    import uvloop
+
     from turnwire.gateway.application import create_application
+    from turnwire.gateway.reload import keep_reloading
     from turnwire.gateway.server import GatewayServer
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("turnwire").setLevel(log_level.upper())
-    screen = _Screen()
-    application = create_application(configuration, on_found=screen.found)
-    server = GatewayServer(configuration, application, on_ready=lambda: screen.gateway(server.url, configuration))
-    server.run()
+    found = _nowhere if screen is None else screen.found
+    application = create_application(configuration, on_found=found)
+
+    started = asyncio.Event()
+
+    def ready() -> None:
+        started.set()
+        if screen is not None:
+            screen.gateway(server.url, configuration)
+
+    server = GatewayServer(configuration, application, sockets=sockets, on_ready=ready)
+
+    async def obey() -> None:
+        await started.wait()
+        await keep_reloading(server, application, configurations)
+        server.handle_exit(signal.SIGTERM, None)
+
+    async def run() -> None:
+        async with aclosing(configurations):
+            reloading = asyncio.create_task(obey())
+            try:
+                await server.serve()
+            finally:
+                reloading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reloading
+
+    uvloop.run(run())
+
+
+def _begin(log_level: LogLevel) -> None:
+    import turnwire.gateway.server  # noqa: F401 - so that what is not installed is told before anything is changed
+
+    begin_log(log_level)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until something is served, there is nothing to reload
+
+
+def _serve(configuration: GatewayConfiguration, load: Callable[[], GatewayConfiguration]) -> None:
+    from turnwire.gateway.reload import reloads_on_hangup
+
+    serve_until_told(configuration, reloads_on_hangup(load, configuration), Screen())
+
+
+def _serve_by_workers(
+    configuration: GatewayConfiguration, load: Callable[[], GatewayConfiguration], log_level: LogLevel
+) -> ExitCode:
+    from turnwire.cli.serve_worker import arguments
+    from turnwire.gateway.reload import reloads_on_hangup
+    from turnwire.gateway.workers import Workers
+
+    async def run() -> bool:
+        await (await open_store(configuration)).close()  # what is wrong with it is told once, and here
+        workers = Workers(configuration, partial(arguments, log_level=log_level))
+        async with aclosing(reloads_on_hangup(load, configuration)) as configurations:
+            return await workers.run(configurations)
+
+    token_secrets(configuration.token_secrets_env)
+    return ExitCode.OK if asyncio.run(run()) else ExitCode.FAILED
+
+
+def _nowhere(_: UpstreamConfiguration, __: Found) -> None:
+    """Shows nothing: another process does."""
 
 
 async def _check(configuration: GatewayConfiguration) -> ExitCode:
     token_secrets(configuration.token_secrets_env)
     if configuration.store_url_env is not None:  # a file is made only by who serves
         await (await open_store(configuration)).close()
-    screen = _Screen()
+    screen = Screen()
     found = await asyncio.gather(*map(_discovered, configuration.upstreams))
     for upstream, what in zip(configuration.upstreams, found, strict=True):
         screen.upstream(upstream, what)
@@ -132,7 +217,7 @@ async def _discovered(upstream: UpstreamConfiguration) -> Found:
         await asked.close()
 
 
-class _Screen:
+class Screen:
     """Rows of two columns: what, and what is known of it."""
 
     def __init__(self) -> None:

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnwire.errors import RateLimited
+from turnwire.gateway.access_log import Fingerprints
+from turnwire.gateway.account import Account, Accounts
 from turnwire.gateway.catalog import Served
 from turnwire.gateway.dropped import DROPPED_HEADER, dropped_header
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
-from turnwire.gateway.forwarding import request_headers, response_headers
+from turnwire.gateway.forwarding import response_headers
 from turnwire.gateway.inquiry import REQUEST_ID_HEADER, Inquiry
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.pool import Lease, Pool
-from turnwire.gateway.reason import reason
 from turnwire.gateway.relay import Attempt, Patience, Relay, RelayEnd
 from turnwire.gateway.sink import Sink
 from turnwire.gateway.turn import Turn, Turns
 
-__all__ = ["Answering", "MakeExchange"]
+if TYPE_CHECKING:
+    from turnwire.gateway.tracing import Tracing
 
-_log = logging.getLogger("turnwire.gateway")
+__all__ = ["Answering", "MakeExchange"]
 
 MakeExchange: TypeAlias = Callable[[Served, int], Exchange]
 """Makes the exchange for a model as one upstream serves it; the number is the `Exchange.position` that it begins at."""
 
 
 class Answering:
-    """What all answers share: the pool, the turns, the counters, the log, and a bound for each caller.
+    """What all answers share: the pool, the turns, what is told of them, and a bound for each caller.
 
-    ``max_streams`` is how many answers a caller may have under way at once.
+    ``max_streams`` is how many answers a caller may have under way at once; the rest is as for `Accounts`.
     """
 
     def __init__(
-        self, pool: Pool, turns: Turns, metrics: Metrics, patience: Patience, *, max_streams: int | None = None
+        self,
+        pool: Pool,
+        turns: Turns,
+        metrics: Metrics,
+        patience: Patience,
+        *,
+        max_streams: int | None = None,
+        fingerprints: Fingerprints | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.pool = pool
         self.turns = turns
         self.patience = patience
-        self._metrics = metrics
+        self._accounts = Accounts(metrics, fingerprints=fingerprints, tracing=tracing)
         self._max_streams = max_streams
         self._open: Counter[str] = Counter()
 
@@ -63,24 +73,24 @@ class Answering:
         keep: Callable[[Outcome], Awaitable[None]] | None = None,
     ) -> RelayEnd:
         """Carries one answer over, from whichever upstream gives it; ``keep`` is that of `Relay`."""
-        route = _PoolRoute(self.pool, self.turns, make, model, inquiry, turn, self._metrics)
-        relay = Relay(
-            route,
-            sink,
-            self.patience,
-            streams=streams,
-            headers={REQUEST_ID_HEADER: inquiry.request_id},
-            forwarded=request_headers(inquiry.headers),
-            returned=response_headers,
-            keep=keep,
-        )
-        end: RelayEnd = "left"  # where the gateway ends first
         with self._counted(inquiry.caller.tenant):
-            self._metrics.answer_begins(api)
+            account = self._accounts.open(inquiry, turn, sink, api=api, model=model, streams=streams)
+            relay = Relay(
+                _PoolRoute(self.pool, self.turns, make, model, inquiry, turn, account),
+                account.sink,
+                self.patience,
+                streams=streams,
+                headers={REQUEST_ID_HEADER: inquiry.request_id},
+                forwarded=account.forwarded,
+                returned=response_headers,
+                keep=keep,
+            )
+            end: RelayEnd = "left"  # where the gateway ends first
             try:
                 end = await relay.run()
             finally:
-                self._tell(relay, inquiry, api, model, end)
+                account.over(end, relay.error, relay.first_output_after)
+                _learn(relay.attempt)
         return end
 
     @contextmanager
@@ -96,26 +106,11 @@ class Answering:
             if not self._open[tenant]:
                 del self._open[tenant]
 
-    def _tell(self, relay: Relay, inquiry: Inquiry, api: str, model: str, end: RelayEnd) -> None:
-        """Has an answer that is over counted and logged."""
-        attempt = relay.attempt
-        upstream = "" if attempt is None else attempt.upstream.name
-        outcome = None if attempt is None else attempt.exchange.outcome
-        self._metrics.answer_over(
-            api,
-            upstream,
-            model,
-            end,
-            first_output_after=relay.first_output_after,
-            usage=None if outcome is None else outcome.usage,
-        )
-        if attempt is not None and attempt.exchange.reasoning_name is not None:
-            attempt.upstream.reasoning_names[attempt.lease.served.model] = attempt.exchange.reasoning_name
-        told = (inquiry.request_id, api, inquiry.caller.name, upstream or "nobody", end)
-        if relay.error is None:
-            _log.info("%s %s of %s by %s %s", *told)
-        else:
-            _log.warning("%s %s of %s by %s %s: %s", *told, reason(relay.error, own=attempt is None))
+
+def _learn(attempt: Attempt | None) -> None:
+    """Remembers what an upstream calls its reasoning, for requests to come."""
+    if attempt is not None and attempt.exchange.reasoning_name is not None:
+        attempt.upstream.reasoning_names[attempt.lease.served.model] = attempt.exchange.reasoning_name
 
 
 class _PoolRoute:
@@ -129,7 +124,7 @@ class _PoolRoute:
         model: str,
         inquiry: Inquiry,
         turn: Turn,
-        metrics: Metrics,
+        account: Account,
     ) -> None:
         self._pool = pool
         self._turns = turns
@@ -137,36 +132,27 @@ class _PoolRoute:
         self._model = model
         self._inquiry = inquiry
         self._turn = turn
-        self._metrics = metrics
-        self._tried: list[str] = []
+        self._account = account
 
     async def next(self, position: int = 0) -> Attempt:
         """The next attempt, at a replica that was not tried; raises where there is none."""
-        turn = self._turn
-        lease = await self._pool.lease(self._model, turn.key, held_by=turn.held_by, tried=self._tried)
+        turn, account = self._turn, self._account
+        account.looks_elsewhere()
+        began = time.monotonic()
+        lease = await self._pool.lease(self._model, turn.key, held_by=turn.held_by, tried=account.tried)
         try:
             exchange = self._make(lease.served, position)
         except BaseException:
             lease.end()
             raise
-        if self._tried:
-            self._metrics.moved(self._tried[-1])
-            _log.warning("%s moves from %s to %s", self._inquiry.request_id, self._tried[-1], lease.name)
-        self._tried.append(lease.name)
-        return Attempt(exchange, lease, turn.upstream_token(lease.name), self._headers(exchange))
+        account.asks(lease, exchange, waited=time.monotonic() - began)
+        headers = {DROPPED_HEADER: dropped_header(exchange.dropped)} if exchange.dropped else {}
+        return Attempt(exchange, lease, turn.upstream_token(lease.name), headers)
 
     def has_other(self) -> bool:
         """Whether one that is well was not tried yet."""
-        return self._pool.has_other(self._model, self._tried)
+        return self._pool.has_other(self._model, self._account.tried)
 
     def token(self, lease: Lease, upstream_token: str | None) -> str | None:
         """A token for the turn, where it has none."""
         return self._turns.token(self._turn, self._inquiry, lease.name, upstream_token)
-
-    def _headers(self, exchange: Exchange) -> dict[str, str]:
-        if not exchange.dropped:
-            return {}
-        told = dropped_header(exchange.dropped)
-        self._metrics.dropped(exchange.dropped)
-        _log.warning("%s could not take along: %s", self._inquiry.request_id, told)
-        return {DROPPED_HEADER: told}

@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: its rooms joined, its paths, its beginning and its end.
+"""The gateway as an ASGI application: what outlasts a configuration, and the way from one to the next.
 
 `create_application` takes a configuration; `application` is a factory for servers that take none, and reads
 ``turnwire.toml``::
@@ -9,168 +9,145 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 
-import msgspec
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from turnwire.errors import ApiError
-from turnwire.gateway.answering import Answering
+from turnwire.gateway import access_log
 from turnwire.gateway.background import Background
-from turnwire.gateway.caller import Callers
 from turnwire.gateway.catalog import Catalog, OnFound
-from turnwire.gateway.chat_service import ChatService
-from turnwire.gateway.compaction import CompactionService
 from turnwire.gateway.configuration import GatewayConfiguration, load_gateway_configuration
-from turnwire.gateway.drain import draining
-from turnwire.gateway.http_endpoint import PostEndpoint
-from turnwire.gateway.inquiry import plain_headers
 from turnwire.gateway.metrics import Metrics
-from turnwire.gateway.openapi import DESCRIPTION
-from turnwire.gateway.pool import Pool, QueueLimits
-from turnwire.gateway.prober import keep_probing
+from turnwire.gateway.pool import Pool
 from turnwire.gateway.refusal import NotServed, refusal
-from turnwire.gateway.relay import Patience
-from turnwire.gateway.responses_service import ResponsesService
+from turnwire.gateway.rooms import Ground, Rooms
 from turnwire.gateway.secret import token_secrets
 from turnwire.gateway.socket_endpoint import SocketEndpoint
 from turnwire.gateway.store_choice import open_store
-from turnwire.gateway.stored_endpoint import stored_routes
-from turnwire.gateway.token_counting import TokenCountingService
-from turnwire.gateway.turn import Turns
-from turnwire.gateway.turn_token import TurnTokens
 from turnwire.gateway.upstream import Upstream
 
-__all__ = ["application", "create_application"]
+__all__ = ["GatewayApplication", "application", "create_application"]
+
+_log = logging.getLogger("turnwire.gateway")
 
 _PATHS = (
     "/v1/responses (and /compact, /input_tokens, /{id}), /v1/chat/completions, /v1/models, /healthz, /readyz, "
     "/metrics, /openapi.json"
 )
+_LOOK = 0.5
+"""Seconds between two looks whether an upstream that left is still in use."""
 
-_Handler = Callable[[Request], Awaitable[Response]]
 
-
-def application() -> Starlette:
+def application() -> GatewayApplication:
     """The gateway that ``turnwire.toml`` describes; raises `ConfigurationError`."""
     return create_application(load_gateway_configuration())
 
 
-def create_application(configuration: GatewayConfiguration, *, on_found: OnFound | None = None) -> Starlette:
+def create_application(configuration: GatewayConfiguration, *, on_found: OnFound | None = None) -> GatewayApplication:
     """The gateway of a configuration. It opens its files and connections when its server starts it up.
 
     ``on_found`` is told what each upstream turns out to be, in the place of the log. Raises `ConfigurationError` for
     secrets that can't be had.
     """
-    secrets = token_secrets(configuration.token_secrets_env)
+    return GatewayApplication(configuration, on_found)
+
+
+class GatewayApplication(Starlette):
+    """The gateway; `reload` gives it another configuration while it serves."""
+
+    def __init__(self, configuration: GatewayConfiguration, on_found: OnFound | None = None) -> None:
+        self._first = configuration
+        self._on_found = on_found
+        self._secrets = token_secrets(configuration.token_secrets_env)
+        self._rooms: Rooms
+        self._ground: Ground
+        self._sockets = SocketEndpoint(lambda: self._rooms.socket_service)
+        self._retiring: set[asyncio.Task[None]] = set()
+        refusals = {HTTPException: _refuse_path, ApiError: _refuse, Exception: _refuse_defect}
+        super().__init__(lifespan=lambda _: self._live(), exception_handlers=refusals)
+
+    async def reload(self, configuration: GatewayConfiguration) -> None:
+        """Serves every request that comes from now on by another configuration.
+
+        New upstreams are asked what they are first, so that nobody has to wait for them. What began before ends as it
+        began; the connections to an upstream that is there no more close after the last answer. The same upstream, by
+        its configuration, keeps its connections, its health and its load. Not for the configuration's addresses, store
+        and secrets, which the caller sees to. Raises `ConfigurationError`, and changes nothing then.
+        """
+        before = self._rooms
+        async with AsyncExitStack() as opened:
+            upstreams: list[Upstream] = []
+            for wanted in configuration.upstreams:
+                upstream = before.catalog.upstream(wanted.name)
+                if upstream is None or upstream.configuration != wanted:
+                    upstream = Upstream(wanted)
+                    opened.push_async_callback(upstream.close)
+                upstreams.append(upstream)
+            catalog = Catalog(upstreams)
+            catalog.found.update(
+                (upstream.name, found)
+                for upstream in upstreams
+                if upstream in before.catalog.upstreams and (found := before.catalog.found.get(upstream.name))
+            )
+            await catalog.ask()
+            opened.pop_all()
+        self._enter(Rooms(configuration, catalog, self._ground, self._sockets))
+        self._retire(upstream for upstream in before.catalog.upstreams if upstream not in upstreams)
+        await before.close()
+
+    def _enter(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self.router.routes = rooms.open()
+
+    def _retire(self, upstreams: Iterable[Upstream]) -> None:
+        """Closes upstreams that are there no more, each once the last answer from it has ended."""
+        for upstream in upstreams:
+            task = asyncio.create_task(_close_unused(upstream, self._ground.pool))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def _live(self) -> AsyncIterator[None]:
+        """Holds what the gateway needs open for as long as it serves."""
         async with AsyncExitStack() as stack:
-            app.router.routes.extend(await _routes(configuration, secrets, stack, on_found))
+            stack.enter_context(access_log.opened(self._first.access_log))
+            store = await open_store(self._first)
+            stack.push_async_callback(store.close)
+            background = Background(store)
+            metrics = Metrics(CollectorRegistry())
+            self._ground = Ground(store, background, self._secrets, metrics, Pool())
+            catalog = Catalog([Upstream(upstream) for upstream in self._first.upstreams], on_found=self._on_found)
+            stack.push_async_callback(self._leave)
+            self._enter(Rooms(self._first, catalog, self._ground, self._sockets))
+            stack.push_async_callback(background.close)
+            asking = asyncio.create_task(catalog.ask())
+            stack.push_async_callback(_end, asking)
             yield
-        app.router.routes.clear()
 
-    refusals = {HTTPException: _refuse_path, ApiError: _refuse, Exception: _refuse_defect}
-    return Starlette(lifespan=lifespan, exception_handlers=refusals)
-
-
-async def _routes(
-    configuration: GatewayConfiguration, secrets: tuple[str, ...], stack: AsyncExitStack, on_found: OnFound | None
-) -> list[BaseRoute]:
-    """The paths, over rooms that are open for as long as the stack is."""
-    store = await open_store(configuration)
-    stack.push_async_callback(store.close)
-    catalog = Catalog([Upstream(upstream) for upstream in configuration.upstreams], on_found=on_found)
-    stack.push_async_callback(catalog.close)
-    background = Background(store)
-    stack.push_async_callback(background.close)
-    asking = asyncio.create_task(_ask(catalog))
-    stack.push_async_callback(_end, asking)
-
-    callers = Callers(configuration.callers)
-    metrics = Metrics(CollectorRegistry())
-    patience = Patience(
-        keepalive_interval=configuration.keepalive_interval, client_timeout=configuration.client_timeout
-    )
-    turns = Turns(TurnTokens(secrets, max_age=configuration.token_lifetime), metrics)
-    pool = Pool(catalog, limits=QueueLimits(configuration.queue_length, configuration.queue_timeout))
-    probing = asyncio.create_task(keep_probing(catalog, pool, configuration.probe_interval))
-    stack.push_async_callback(_end, probing)
-    answering = Answering(pool, turns, metrics, patience, max_streams=configuration.max_streams)
-    responses = ResponsesService(answering, store, background)
-    chat = ChatService(answering)
-    post = partial(PostEndpoint, configuration, callers)
-
-    def known(handler: _Handler) -> _Handler:
-        """A handler for callers alone."""
-
-        async def handle(request: Request) -> Response:
-            callers.identify(plain_headers(request.headers.raw), request.client.host if request.client else None)
-            return await handler(request)
-
-        return handle
-
-    async def models(_: Request) -> Response:
-        await catalog.asked()
-        return _json(catalog.listing())
-
-    async def model(request: Request) -> Response:
-        await catalog.asked()
-        name = request.path_params["model"]
-        if name not in catalog.models:
-            raise NotServed(f"no upstream serves the model {name!r}")
-        return _json(catalog.entry(name))
-
-    async def scrape(_: Request) -> Response:
-        return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
-
-    async def description(_: Request) -> Response:
-        return _json(DESCRIPTION)
-
-    async def health(_: Request) -> Response:
-        return _json({"status": "ok"})
-
-    async def readiness(request: Request) -> Response:
-        if draining(request.scope).is_set():
-            return _json({"status": "draining"}, 503)
-        if not (catalog.ready and pool.ready):
-            return _json({"status": "waiting for an upstream"}, 503)
-        return _json({"status": "ready"})
-
-    return [
-        Route("/v1/responses", post(responses.answer, other_methods=_SOCKET_ONLY)),
-        WebSocketRoute("/v1/responses", SocketEndpoint(configuration, callers, responses)),
-        Route("/v1/responses/compact", post(CompactionService(answering, store).answer)),
-        Route("/v1/responses/input_tokens", post(TokenCountingService(answering, store).answer)),
-        *stored_routes(store, background, callers.identify, client_timeout=configuration.client_timeout),
-        Route("/v1/chat/completions", post(chat.answer)),
-        Route("/v1/models", known(models)),
-        Route("/v1/models/{model:path}", known(model)),
-        Route("/metrics", known(scrape)),
-        Route("/healthz", health),
-        Route("/readyz", readiness),
-        Route("/openapi.json", description),
-    ]
+    async def _leave(self) -> None:
+        self.router.routes = []
+        await self._rooms.close()
+        for task in tuple(self._retiring):
+            await _end(task)
+        await self._rooms.catalog.close()
 
 
-_SOCKET_ONLY = NotServed(
-    "a request goes here by POST, or over a WebSocket", status=426, headers={"upgrade": "websocket", "allow": "POST"}
-)
-
-
-async def _ask(catalog: Catalog) -> None:
-    """Finds out what the upstreams are, and keeps looking."""
-    await catalog.ask()
-    await catalog.keep_asking()
+async def _close_unused(upstream: Upstream, pool: Pool) -> None:
+    try:
+        while True:
+            await asyncio.sleep(_LOOK)  # also at first: a request that waited for it may just have been given it
+            if not pool.uses(upstream):
+                _log.info("the connections to upstream %s, as it was before, are closed", upstream.name)
+                return
+    finally:
+        await upstream.close()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -195,7 +172,3 @@ def _refuse_path(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         return _refuse(request, NotServed(f"{path} does not take {method}", status=405, headers=error.headers or {}))
     return _refuse(request, NotServed(f"there is nothing at {path}; known are {_PATHS}"))
-
-
-def _json(document: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type="application/json")

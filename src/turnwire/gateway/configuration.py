@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from turnwire.client.configuration_file import complaint, configuration_paths, read_dialect, read_tables
 from turnwire.client.provider import Provider
 from turnwire.errors import ConfigurationError
+from turnwire.gateway.access_log import STANDARD_ERROR
 from turnwire.gateway.caller import CallerKey, is_loopback
 from turnwire.wire.chat import ChatDialect
 
@@ -129,6 +130,8 @@ class GatewayConfiguration(Struct, frozen=True):
     """Where it listens; every address of a name."""
     port: int = 8088
     """0: one that is free."""
+    workers: int = 1
+    """How many processes serve it."""
     callers: tuple[CallerKey, ...] = ()
     """Who may call; where there is none, this machine's programs may."""
     max_body: int = 64 * 1024 * 1024
@@ -169,6 +172,8 @@ class GatewayConfiguration(Struct, frozen=True):
     """The environment variables with the secrets that sign turn tokens, the newest first; none: one made here."""
     token_lifetime: float = 86400.0
     """How long a turn's token counts."""
+    access_log: Path | None = None
+    """The file that gets a line per answer, ``-`` for standard error; None: no such lines."""
 
     def __post_init__(self) -> None:
         if not self.upstreams:
@@ -182,6 +187,8 @@ class GatewayConfiguration(Struct, frozen=True):
             raise ConfigurationError("two callers have the same key: make one for each with `turnwire key`")
         if not 0 <= self.port <= _MAX_PORT:
             raise ConfigurationError(f"port must be 0 to {_MAX_PORT}, not {self.port}")
+        if self.workers < 1:
+            raise ConfigurationError(f"workers must be 1 or more, not {self.workers}")
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < inf:
                 raise ConfigurationError(f"{name} must be more than 0 and finite, not {getattr(self, name)!r}")
@@ -247,6 +254,7 @@ class _GatewayTable(Struct, forbid_unknown_fields=True):
 
     host: str | UnsetType = UNSET
     port: int | UnsetType = UNSET
+    workers: int | UnsetType = UNSET
     callers: dict[str, str] | UnsetType = UNSET
     """The hash of each caller's key, by the caller's name."""
     max_body: int | UnsetType = UNSET
@@ -268,6 +276,7 @@ class _GatewayTable(Struct, forbid_unknown_fields=True):
     store_max_size: int | UnsetType = UNSET
     token_secrets_env: tuple[str, ...] | UnsetType = UNSET
     token_lifetime: float | UnsetType = UNSET
+    access_log: str | UnsetType = UNSET
 
 
 def load_gateway_configuration(
@@ -307,6 +316,9 @@ def _from_tables(
             fields["callers"] = tuple(CallerKey(name, value) for name, value in fields["callers"].items())
         if "store_path" in fields:
             fields["store_path"] = path.parent / fields["store_path"]
+        if "access_log" in fields:
+            written = Path(fields["access_log"])
+            fields["access_log"] = written if written == STANDARD_ERROR else path.parent / written
         return GatewayConfiguration(upstreams, **fields)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{path}: [gateway] {complaint(error)}") from error

@@ -6,7 +6,8 @@ state    on                                   becomes
 well     a success                            well, with no failures counted
 well     `EJECT_AFTER` failures in a row      ejected, for the first pause
 well     a refused connection                 ejected: nobody is there to fail twice
-ejected  the pause is over                    on trial: a probe, or one request, may try it
+ejected  the pause is over                    on trial: a probe may try it, and requests where nobody is well
+on trial an answer to a probe                 well, and one failure away from being ejected again
 on trial a success                            well
 on trial a failure                            ejected, for twice the last pause
 ======== ==================================== ==========================================================
@@ -64,6 +65,15 @@ class Health:
     def succeeded(self) -> None:
         """It answered."""
         self._failures, self._pause, self._ejected_until = 0, 0.0, None
+
+    def probed(self) -> None:
+        """It answered a probe: it is there, which is less than to answer requests.
+
+        One that hangs at those would come back each time, had the probe the last word on its failures and its pause.
+        """
+        if self._ejected_until is not None:
+            self._ejected_until = None
+            self._failures = EJECT_AFTER - 1
 
     def failed(self, now: float, *, absent: bool = False) -> bool:
         """It failed; ``absent``: nobody was there. Whether that ejected it just now.

@@ -1,86 +1,134 @@
 """What the gateway counts, for Prometheus to scrape.
 
-Labels are names from the configuration and words of our own: nothing that a stranger sends becomes a label.
+Labels are names from the configuration, names of models that are served, and words of our own: nothing else that a
+stranger sends becomes a label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from turnwire.event import TokenUsage
 from turnwire.gateway.dropped import feature_kind
+from turnwire.gateway.pool import Pool
 
 __all__ = ["Metrics"]
 
-_SECONDS = tuple(0.005 * 2**exponent for exponent in range(16))
+_FIRST_OUTPUT = tuple(0.005 * 2**exponent for exponent in range(16))
 """5 ms to 2.7 minutes."""
+_DURATION = tuple(0.02 * 2**exponent for exponent in range(17))
+"""20 ms to 22 minutes."""
+_QUEUE = tuple(0.001 * 4**exponent for exponent in range(9))
+"""1 ms to 65 s: no wait at all is in the first."""
 _ROUTE = ("upstream", "model")
+_READ_EVERY = 1.0
+"""Seconds between two looks at the pool."""
 
 
 class Metrics:
-    """The series of one process.
+    """The series of one process. Seconds, requests and tokens; ``upstream`` is empty where nobody was asked.
 
     =======================================  ============================================================
     ``turnwire_answers_total``               ``api``, ``upstream``, ``model``, ``end`` (completed, failed, left)
     ``turnwire_answers_open``                ``api``
-    ``turnwire_first_output_seconds``        ``upstream``, ``model``
+    ``turnwire_caller_answers_open``         ``caller``: the same answers, by who asked
+    ``turnwire_answer_seconds``              ``upstream``, ``model``: from the request to the end of its answer
+    ``turnwire_first_output_seconds``        ``upstream``, ``model``: from the request to the first of its answer
     ``turnwire_input_tokens_total``          ``upstream``, ``model``
     ``turnwire_cached_input_tokens_total``   the same; part of the input
     ``turnwire_output_tokens_total``         the same
+    ``turnwire_upstream_requests_open``      ``upstream``
+    ``turnwire_upstream_well``               ``upstream``: 1, or 0 where it is left out
+    ``turnwire_ejections_total``             ``upstream``: how often it was left out
+    ``turnwire_failovers_total``             ``upstream``: requests that another one was asked for in its place
+    ``turnwire_requests_waiting``            no label: for an upstream that has room
+    ``turnwire_queue_seconds``               ``upstream``: how long requests waited for it
     ``turnwire_dropped_features_total``      ``feature``: what could not be carried over
-    ``turnwire_failovers_total``             ``upstream``: requests that another one answered in its place
     ``turnwire_refused_tokens_total``        ``reason``: turn tokens that counted as none
     =======================================  ============================================================
+
+    What the pool knows is read from it (`read`), each second and at each scrape of this process.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
 
-        def counter(name: str, help_text: str, *labels: str) -> Counter:
-            return Counter(name, help_text, labels, namespace="turnwire", registry=registry)
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, namespace="turnwire", registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, namespace="turnwire", registry=registry, buckets=buckets)
+
+        def total(name: str, text: str, *labels: str) -> Gauge:
+            """Of several processes, those that live are added up."""
+            return Gauge(name, text, labels, namespace="turnwire", registry=registry, multiprocess_mode="livesum")
 
         self._answers = counter("answers", "Answers that are over", "api", *_ROUTE, "end")
-        self._open = Gauge("answers_open", "Answers under way", ("api",), namespace="turnwire", registry=registry)
-        self._first_output = Histogram(
-            "first_output_seconds",
-            "Time from the request to the first of its answer",
-            _ROUTE,
-            namespace="turnwire",
-            registry=registry,
-            buckets=_SECONDS,
+        self._answers_open = total("answers_open", "Answers under way", "api")
+        self._caller_answers_open = total("caller_answers_open", "Answers under way of a caller", "caller")
+        self._duration = histogram("answer_seconds", "Time from a request to its answer's end", _DURATION, *_ROUTE)
+        self._first_output = histogram(
+            "first_output_seconds", "Time from a request to the first of its answer", _FIRST_OUTPUT, *_ROUTE
         )
         self._input = counter("input_tokens", "Tokens of prompts", *_ROUTE)
         self._cached = counter("cached_input_tokens", "Tokens of prompts, read from a cache", *_ROUTE)
         self._output = counter("output_tokens", "Tokens of answers", *_ROUTE)
-        self._dropped = counter("dropped_features", "Features that could not be carried over", "feature")
+        self._requests_open = total("upstream_requests_open", "Requests that an upstream has", "upstream")
+        self._well = Gauge(
+            "upstream_well",
+            "Whether an upstream is asked (1) or left out (0)",
+            ("upstream",),
+            namespace="turnwire",
+            registry=registry,
+            multiprocess_mode="livemin",  # of several processes the one that has seen it fail
+        )
+        self._ejections = counter("ejections", "How often an upstream was left out", "upstream")
         self._failovers = counter("failovers", "Requests that moved to another upstream", "upstream")
+        self._waiting = total("requests_waiting", "Requests that wait for an upstream")
+        self._queue = histogram("queue_seconds", "How long requests waited for an upstream", _QUEUE, "upstream")
+        self._dropped = counter("dropped_features", "Features that could not be carried over", "feature")
         self._refused_tokens = counter("refused_tokens", "Turn tokens that counted as none", "reason")
+        self._ejections_read: dict[str, int] = {}
 
-    def answer_begins(self, api: str) -> None:
-        """Counts an answer as open."""
-        self._open.labels(api).inc()
+    def answer_begins(self, api: str, caller: str) -> None:
+        """Counts an answer as open; ``caller`` is the caller's name."""
+        self._answers_open.labels(api).inc()
+        self._caller_answers_open.labels(caller).inc()
 
     def answer_over(
         self,
         api: str,
+        caller: str,
         upstream: str,
         model: str,
         end: str,
         *,
+        duration: float,
         first_output_after: float | None = None,
         usage: TokenUsage | None = None,
     ) -> None:
         """Counts an answer that `answer_begins` was told of; times are in seconds."""
-        self._open.labels(api).dec()
+        self._answers_open.labels(api).dec()
+        self._caller_answers_open.labels(caller).dec()
         self._answers.labels(api, upstream, model, end).inc()
+        self._duration.labels(upstream, model).observe(duration)
         if first_output_after is not None:
             self._first_output.labels(upstream, model).observe(first_output_after)
         if usage is not None:
             self._input.labels(upstream, model).inc(usage.input_tokens)
             self._cached.labels(upstream, model).inc(usage.cached_input_tokens)
             self._output.labels(upstream, model).inc(usage.output_tokens)
+
+    def waited(self, upstream: str, seconds: float) -> None:
+        """Counts how long a request waited until it got an upstream."""
+        self._queue.labels(upstream).observe(seconds)
+
+    def moved(self, upstream: str) -> None:
+        """Counts a request that moved on from an upstream which failed."""
+        self._failovers.labels(upstream).inc()
 
     def dropped(self, features: Sequence[str]) -> None:
         """Counts what a request could not take along."""
@@ -91,6 +139,20 @@ class Metrics:
         """Counts a turn token that was forged, foreign, expired or no token at all."""
         self._refused_tokens.labels(reason).inc()
 
-    def moved(self, upstream: str) -> None:
-        """Counts a request that moved on from an upstream which failed."""
-        self._failovers.labels(upstream).inc()
+    def read(self, pool: Pool, upstreams: Iterable[str]) -> None:
+        """Takes over how the pool is now, with the upstreams of these names."""
+        self._waiting.set(pool.waiting)
+        for name in upstreams:
+            health = pool.health(name)
+            self._requests_open.labels(name).set(pool.load(name))
+            self._well.labels(name).set(health.back_at is None)
+            self._ejections.labels(name).inc(health.ejections - self._ejections_read.get(name, 0))
+            self._ejections_read[name] = health.ejections
+
+    async def keep_reading(
+        self, pool: Pool, upstreams: Sequence[str], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        """Does so again and again: of several processes, one that is not scraped has to tell what it knows too."""
+        while True:
+            self.read(pool, upstreams)
+            await sleep(_READ_EVERY)

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from turnwire.wire.chat.received import _Fields as ChatFields
-from turnwire.wire.responses.received import _Body as ResponsesFields
+from turnwire.wire.chat.received import ChatRequestBody
+from turnwire.wire.responses.received import RequestBody
 
 __all__ = ["DESCRIPTION"]
 
@@ -65,7 +65,7 @@ _PAGED = (
 
 def _request_schemas() -> dict[str, _Json]:
     """The two APIs' requests, by the names under which they stand among the components."""
-    (responses, chat), found = msgspec.json.schema_components((ResponsesFields, ChatFields), ref_template=_REFERENCE)
+    (responses, chat), found = msgspec.json.schema_components((RequestBody, ChatRequestBody), ref_template=_REFERENCE)
     renamed = {responses["$ref"]: "ResponsesRequest", chat["$ref"]: "ChatRequest"}
     schemas = {}
     for name, schema in found.items():

@@ -22,6 +22,7 @@ from turnwire.gateway.catalog import Catalog, Served
 from turnwire.gateway.health import Health, HealthState, blames_replica
 from turnwire.gateway.reason import reason
 from turnwire.gateway.routing import Replica, route
+from turnwire.gateway.upstream import Upstream
 
 __all__ = ["Lease", "Pool", "QueueLimits"]
 
@@ -87,21 +88,29 @@ class _Waiter(Struct, eq=False):
 
 
 class Pool:
-    """The replicas of one process. ``clock`` gives seconds that only grow."""
+    """The replicas of one process: those of the catalog that it was given last. ``clock`` gives seconds that only grow.
+
+    A replica that left is remembered by its name, for answers of its own may be under way still; they count towards
+    the load of one that took its name.
+    """
 
     def __init__(
-        self, catalog: Catalog, *, limits: QueueLimits | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        catalog: Catalog | None = None,
+        *,
+        limits: QueueLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._catalog = catalog
-        self._limits = limits or QueueLimits()
+        self._catalog = Catalog(())
         self._clock = clock
-        self._health = {upstream.name: Health() for upstream in catalog.upstreams}
-        self._leases: dict[str, set[Lease]] = {name: set() for name in self._health}
-        self._granted = dict.fromkeys(self._health, 0)  # leases, and what waiters were promised
+        self._health: dict[str, Health] = {}
+        self._leases: dict[str, set[Lease]] = {}
+        self._granted: dict[str, int] = {}  # leases, and what waiters were promised
         self._waiters: deque[_Waiter] = deque()
+        self.change(catalog or self._catalog, limits or QueueLimits())
 
     def __repr__(self) -> str:
-        return f"<Pool of {len(self._health)} replicas, {self.open} leases, {len(self._waiters)} waiting>"
+        return f"<Pool of {len(self._catalog.upstreams)} replicas, {self.open} leases, {len(self._waiters)} waiting>"
 
     @property
     def open(self) -> int:
@@ -117,7 +126,30 @@ class Pool:
     def ready(self) -> bool:
         """Whether any replica is well."""
         now = self._clock()
-        return any(health.state(now) == "well" for health in self._health.values())
+        return any(self._health[upstream.name].state(now) == "well" for upstream in self._catalog.upstreams)
+
+    def change(self, catalog: Catalog, limits: QueueLimits) -> None:
+        """Goes over to other replicas. One that stays, the same object in both catalogs, keeps its health.
+
+        Requests that wait for a replica go on waiting, for those that there are now.
+        """
+        for upstream in catalog.upstreams:
+            if self._catalog.upstream(upstream.name) is not upstream:
+                self._begin(upstream.name)
+        self._catalog, self._limits = catalog, limits
+        self._wake_all()
+
+    def uses(self, upstream: Upstream) -> bool:
+        """Whether a request is still at this very upstream."""
+        return any(lease.served.upstream is upstream for lease in self._leases.get(upstream.name, ()))
+
+    def _begin(self, name: str) -> None:
+        before = self._health.get(name)
+        health = self._health[name] = Health()
+        if before is not None:
+            health.ejections = before.ejections  # a count, which only ever grows
+        self._leases.setdefault(name, set())
+        self._granted.setdefault(name, 0)
 
     def load(self, name: str) -> int:
         """How many requests a replica has."""
@@ -158,11 +190,9 @@ class Pool:
             if not serving:
                 raise ServerOverloaded(f"no other upstream serves the model {model!r}", 1.0)
             names = self._order(serving, key, held_by)
-            # A turn waits for the replica that has its prompt; a new one takes the first that has room.
-            acceptable = names[:1] if names[0] == held_by else names
-            name = next((name for name in acceptable if self._has_room(name)), None)
+            name = next((name for name in names if self._has_room(name)), None)
             if name is None:
-                name = await self._wait(acceptable, deadline)
+                name = await self._wait(names, deadline)
             else:
                 self._granted[name] += 1
             if name is not None:
@@ -183,14 +213,21 @@ class Pool:
         self._serve_waiters()
 
     def succeeded(self, name: str) -> None:
-        """A replica has answered a request, or a probe."""
-        health = self._health[name]
-        if health.back_at is not None:
+        """A replica has answered a request."""
+        was_out = self._health[name].back_at is not None
+        self._health[name].succeeded()
+        self._welcome(name, was_out=was_out)
+
+    def probed(self, name: str) -> None:
+        """A replica has answered a probe."""
+        was_out = self._health[name].back_at is not None
+        self._health[name].probed()
+        self._welcome(name, was_out=was_out)
+
+    def _welcome(self, name: str, *, was_out: bool) -> None:
+        if was_out:
             _log.info("upstream %s is back", name)
-            health.succeeded()
             self._wake_all()
-        else:
-            health.succeeded()
 
     def failed(self, name: str, error: ApiError) -> None:
         """A replica has failed at a request, or a probe; an error that is not its own changes nothing."""

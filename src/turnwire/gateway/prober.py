@@ -61,6 +61,6 @@ async def probe(upstream: Upstream, pool: Pool, *, timeout: float) -> None:
         if blames_replica(error):
             pool.failed(upstream.name, error)
         else:
-            pool.succeeded(upstream.name)
+            pool.probed(upstream.name)
     else:
-        pool.succeeded(upstream.name)
+        pool.probed(upstream.name)

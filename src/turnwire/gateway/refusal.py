@@ -125,6 +125,8 @@ _KEY_STATUSES = frozenset({401, 403})
 _PASSING_STATUSES = frozenset({408, 409, 425})
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"}
 """The ``type`` of the error object, where it is neither the request's fault nor the server's."""
+_MAX_MESSAGE = 1000
+"""Characters of a sentence that are told: it may quote what the client sent."""
 _LEAST_PAUSE = 1
 """Seconds: the shortest that ``Retry-After`` can say, and what it says where nobody knows better."""
 
@@ -195,5 +197,7 @@ def _pause(error: ApiError) -> int:
 
 def _body(status: int, code: str | None, message: str, param: str | None = None) -> bytes:
     kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}… ({len(message)} characters)"
     fields: dict[str, Any] = {"message": message, "type": kind, "param": param, "code": code}
     return _encode({"error": fields})

@@ -22,7 +22,7 @@ from typing import Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from turnwire.client.turn_state import TURN_STATE_HEADER
-from turnwire.errors import ApiError, Disconnected, IdleTimeout, RetryableError, ServerOverloaded
+from turnwire.errors import ApiError, Disconnected, IdleTimeout, ProtocolError, RetryableError, ServerOverloaded
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
 from turnwire.gateway.health import may_move
 from turnwire.gateway.pool import Lease
@@ -41,8 +41,8 @@ _FINISH_GRACE = 1.0
 """Seconds that an upstream which has said all gets to end its body."""
 _LAST_WORDS = 1.0
 """Seconds that a client gets to take its answer's failure when the gateway ends."""
-_MAX_WHOLE_BODY = 64 * 1024 * 1024
-"""Bytes of an answer that is not streamed."""
+_MAX_ANSWER = 64 * 1024 * 1024
+"""Bytes of an answer, streamed or not: what is kept of one that never ends would fill the memory."""
 
 
 class Patience(Struct, frozen=True):
@@ -120,6 +120,7 @@ class Relay:
         self._writing = asyncio.Lock()
         self._opening: list[bytes] | None = None  # the stream's first events, once they are made
         self._held: list[bytes] = []  # events that came, and are nothing of an answer yet
+        self._size = 0  # bytes of the attempt's answer so far
         self._asking = False  # the attempt is under way, and was not given up
         self._begun = False  # the stream's head was sent
         self._told = False  # the client has all that it will get
@@ -252,6 +253,7 @@ class Relay:
         self.attempt = attempt
         self._heard_at = self._time()
         self._asking = True
+        self._size = 0
         self._turned.set_result(None)
         self._turned = asyncio.get_running_loop().create_future()
         if not self._begun:
@@ -277,6 +279,8 @@ class Relay:
         """Asks an upstream and hands on what it says; gives the events at the end of its answer, not told yet."""
         exchange = attempt.exchange
         response = await self._ask(attempt)
+        if response.content_type == "text/html":
+            raise ProtocolError("it answered with a web page instead of an event stream: check its base_url")
         whole = response.content_type == "application/json"
         events: Sequence[bytes] = ()
         while not exchange.over:
@@ -286,7 +290,7 @@ class Relay:
                 else:
                     self._held += events
             if whole:
-                events = exchange.feed_whole(await read_whole(response, _MAX_WHOLE_BODY))
+                events = exchange.feed_whole(await read_whole(response, _MAX_ANSWER))
             else:
                 events = await self._next(exchange, response)
             if self.first_output_after is None and exchange.committed:
@@ -342,6 +346,9 @@ class Relay:
                 data = b""  # all was said
         if not data:
             return exchange.feed_eof()
+        self._size += len(data)
+        if self._size > _MAX_ANSWER:
+            raise ProtocolError(f"the answer takes more than {_MAX_ANSWER} bytes")
         events = exchange.feed(data)
         if data.startswith(b":") and b"\ndata" not in data:
             # A comment is no more than silence, and nothing to begin an answer with.

@@ -134,9 +134,14 @@ class ResponsesService:
         token = answering.turns.token(turn, inquiry, answering.pool.preferred(received.model, turn.key))
         if token is not None:
             headers[TURN_STATE_HEADER] = token
-        await sink.begin(headers)
-        await sink.write([*encoder.start(headers), *encoder.encode([Completed(encoder.response.response_id)])])
-        await sink.end()
+        completed = Completed(encoder.response.response_id)
+        if received.stream:
+            started = encoder.start({} if sink.shows_headers else headers)
+            await sink.begin(headers)
+            await sink.write([*started, *encoder.encode([completed])])
+            await sink.end()
+        else:
+            await sink.answer(msgspec.json.encode(encoder.response.ended(completed)), headers)
         if memory is not None:
             memory.remember(encoder.response.response_id, recalled.items, ())
 

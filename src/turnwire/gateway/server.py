@@ -61,8 +61,11 @@ class CannotServe(ApiError):
     """The gateway can't start: its address is taken, or the application said no."""
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address of a host, all at one port; `CannotServe` says why there are none."""
+def listen(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets that listen on every address of a host, all at one port; `CannotServe` says why there are none.
+
+    With ``shared`` there may be any number of them at the same port, and the system spreads connections over all.
+    """
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -71,9 +74,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             # The first one's port is for all, where any is welcome.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(socket.create_server((address[0], chosen), family=family, backlog=_BACKLOG))
-                # For the connections, which inherit it; asyncio's own sockets have it, but not those it is given.
-                sockets[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sockets.append(_listener((address[0], chosen), family, shared))
             except OSError as error:
                 if error.errno not in _ABSENT:
                     raise
@@ -87,6 +88,13 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def _listener(address: tuple[Any, int], family: int, shared: bool) -> socket.socket:
+    bound = socket.create_server(address, family=family, backlog=_BACKLOG, reuse_port=shared)
+    # For the connections, which inherit it; asyncio's own sockets have it, but not those it is given.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return bound
+
+
 def url_of(bound: socket.socket) -> str:
     """The address of a listening socket: ``http://127.0.0.1:8088``."""
     host, port, *_ = bound.getsockname()
@@ -96,17 +104,23 @@ def url_of(bound: socket.socket) -> str:
 class GatewayServer(uvicorn.Server):
     """Serves one application until SIGINT or SIGTERM: ``run()`` blocks, ``await serve()`` runs in a loop of yours.
 
-    It listens by the time it is made, so that `url` is known; ``on_ready`` is called, in the loop, once requests are
-    answered. Making and running it raise `CannotServe`, and the `ApiError` with which the application refuses to start.
+    It listens by the time it is made, so that `url` is known, unless it is given ``sockets`` that do; ``on_ready`` is
+    called, in the loop, once requests are answered. Making and running it raise `CannotServe`, and the `ApiError` with
+    which the application refuses to start.
     """
 
     def __init__(
-        self, configuration: GatewayConfiguration, application: ASGIApp, *, on_ready: Callable[[], None] | None = None
+        self,
+        configuration: GatewayConfiguration,
+        application: ASGIApp,
+        *,
+        sockets: list[socket.socket] | None = None,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._application = _Guarded(application)
         self._settings = _settings(configuration, self._application)
         super().__init__(self._settings)
-        self._sockets = listen(configuration.host, configuration.port)
+        self._sockets = sockets or listen(configuration.host, configuration.port)
         self._drain_timeout = configuration.drain_timeout
         self._client_timeout = configuration.client_timeout
         self._on_ready = on_ready
@@ -119,6 +133,17 @@ class GatewayServer(uvicorn.Server):
     def url(self) -> str:
         """Its address; the first one of several."""
         return url_of(self._sockets[0])
+
+    def adopt(self, configuration: GatewayConfiguration) -> None:
+        """Takes over the bounds of another configuration, for connections that are there as well where it can."""
+        self._drain_timeout = configuration.drain_timeout
+        self._client_timeout = configuration.client_timeout
+        settings = self._settings
+        settings.head_timeout = configuration.head_timeout
+        settings.max_connections = configuration.max_connections
+        settings.ws_max_size = configuration.max_body
+        settings.ws_ping_interval = configuration.keepalive_interval
+        settings.ws_ping_timeout = configuration.client_timeout
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves until it is told to stop."""

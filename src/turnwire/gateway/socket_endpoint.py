@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 from websockets.frames import CloseCode
 
 from turnwire.client.turn_state import TURN_STATE_HEADER
 from turnwire.errors import ApiError, ConnectionExpired, InvalidPrompt
 from turnwire.gateway.body import decode_object
-from turnwire.gateway.caller import Caller, Callers
+from turnwire.gateway.caller import Callers
 from turnwire.gateway.configuration import GatewayConfiguration
 from turnwire.gateway.drain import draining
 from turnwire.gateway.http_endpoint import caller_host
@@ -28,38 +29,49 @@ from turnwire.gateway.refusal import refusal
 from turnwire.gateway.responses_service import ResponsesService
 from turnwire.gateway.socket_connection import SocketConnection, SocketSink
 
-__all__ = ["SocketEndpoint"]
+__all__ = ["SocketEndpoint", "SocketService"]
 
 _log = logging.getLogger("turnwire.gateway")
 
 _CREATE = "response.create"
 
 
-class SocketEndpoint:
-    """An ASGI application for ``websocket`` scopes."""
+class SocketService(Struct, frozen=True):
+    """What serves WebSockets under one configuration."""
 
-    def __init__(self, configuration: GatewayConfiguration, callers: Callers, service: ResponsesService) -> None:
-        self._configuration = configuration
-        self._callers = callers
-        self._service = service
+    configuration: GatewayConfiguration
+    callers: Callers
+    responses: ResponsesService
+
+
+class SocketEndpoint:
+    """An ASGI application for ``websocket`` scopes.
+
+    A connection outlasts a configuration: ``current`` gives what serves its next request. So a caller whose key is gone
+    is refused on an open connection, too.
+    """
+
+    def __init__(self, current: Callable[[], SocketService]) -> None:
+        self._current = current
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection, from its handshake to its end."""
         headers = plain_headers(scope["headers"])
         await receive()  # the handshake
         try:
-            caller = self._callers.identify(headers, caller_host(scope))
+            service = self._current()
+            caller = service.callers.identify(headers, caller_host(scope))
         except ApiError as error:
             await _refuse_handshake(error, send)
             return
-        token = self._service.handshake_token(caller, headers)
+        token = service.responses.handshake_token(caller, headers)
         handed_out = [] if token is None else [(TURN_STATE_HEADER.encode(), token.encode())]
         await send({"type": "websocket.accept", "headers": handed_out})
         connection = SocketConnection(receive, send)
         stop = draining(scope)
         code = CloseCode.INTERNAL_ERROR
         try:
-            await self._serve(connection, caller, headers, stop)
+            await self._serve(connection, caller_host(scope), headers, stop)
             code = CloseCode.NORMAL_CLOSURE
         except Exception:  # noqa: BLE001 - it is logged, and the client hears of it by the code
             _log.exception("a WebSocket's request failed in the gateway")
@@ -67,19 +79,19 @@ class SocketEndpoint:
             await connection.close(CloseCode.SERVICE_RESTART if stop.is_set() else code)
 
     async def _serve(
-        self, connection: SocketConnection, caller: Caller, headers: Mapping[str, str], stop: asyncio.Event
+        self, connection: SocketConnection, host: str | None, headers: Mapping[str, str], stop: asyncio.Event
     ) -> None:
         """Answers the connection's requests, until it is closed, or too old, or the gateway stops."""
         time = asyncio.get_running_loop().time
-        expires = time() + self._configuration.socket_max_age
+        opened = time()
         memory = ConnectionMemory()
         while (message := await connection.next_message(stop)) is not None:
-            sink = SocketSink(connection)
+            service, sink = self._current(), SocketSink(connection)
+            max_age = service.configuration.socket_max_age
             try:
-                if time() > expires:
-                    raise ConnectionExpired(
-                        f"this connection is older than {self._configuration.socket_max_age:g} s: open another"
-                    )
+                caller = service.callers.identify(headers, host)
+                if time() > opened + max_age:
+                    raise ConnectionExpired(f"this connection is older than {max_age:g} s: open another")
                 fields = _request(message)
             except ApiError as error:
                 await sink.refuse(error, {})
@@ -87,7 +99,7 @@ class SocketEndpoint:
                     return
                 continue
             inquiry = Inquiry.of(caller, headers, fields.get("client_metadata"))
-            await self._service.answer(fields, inquiry, sink, framing="websocket", memory=memory)
+            await service.responses.answer(fields, inquiry, sink, framing="websocket", memory=memory)
 
 
 def _request(message: str | bytes) -> dict[str, Any]:

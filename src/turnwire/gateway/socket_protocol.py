@@ -62,6 +62,8 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         self.stop_keepalive()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": closing.code, "reason": closing.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.close_timer = self.loop.call_later(_LAST_WORD, self.transport.close)
 
     async def send(self, message: ASGISendEvent) -> None:

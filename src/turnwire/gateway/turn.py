@@ -26,6 +26,8 @@ class Turn(Struct, frozen=True):
 
     key: bytes
     """Of its conversation."""
+    name: str
+    """The turn's own, at random: the same for all requests that carry its token."""
     ticket: TurnTicket | None = None
     """What its token says; None for its first request."""
 
@@ -54,17 +56,17 @@ class Turns:
         """
         ticket = None if inquiry.token is None else self._tokens.read(inquiry.token, inquiry.caller.tenant)
         if isinstance(ticket, TurnTicket):
-            return Turn(ticket.key, ticket)
+            return Turn(ticket.key, ticket.turn, ticket)
         if ticket is not None:
             self._metrics.token_refused(ticket)
             _log.info("%s came with a turn token that is %s", inquiry.request_id, ticket)
-        return Turn(conversation_of(fields, inquiry.headers))
+        return Turn(conversation_of(fields, inquiry.headers), secrets.token_hex(8))
 
     def token(self, turn: Turn, inquiry: Inquiry, upstream: str, upstream_token: str | None = None) -> str | None:
         """A token for a turn that goes to this upstream; None where it has one, for clients keep their first."""
         if turn.ticket is not None:
             return None
-        ticket = TurnTicket(secrets.token_hex(8), upstream, upstream_token, turn.key)
+        ticket = TurnTicket(turn.name, upstream, upstream_token, turn.key)
         return self._tokens.issue(ticket, inquiry.caller.tenant)
 
     def handshake_token(self, caller: Caller, headers: Mapping[str, str]) -> str | None:

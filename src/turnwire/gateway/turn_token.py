@@ -62,8 +62,9 @@ _decode = msgspec.msgpack.Decoder(TurnTicket).decode
 class TurnTokens:
     """Makes and reads turn tokens.
 
-    The first of ``secrets`` signs and all of them are tried, so a new one is put in front and the old one taken away
-    once ``max_age`` seconds have passed. ``clock`` gives the seconds since 1970.
+    The first of ``secrets`` signs and all of them are tried. Where several processes can't change at the same moment, a
+    new one is first put behind the old one everywhere, then in front of it, and the old one is taken away once
+    ``max_age`` seconds have passed. ``clock`` gives the seconds since 1970.
     """
 
     def __init__(

@@ -200,7 +200,7 @@ def test_an_answer_that_was_cut_short_is_told_as_such():
     one = exchange(stream=True)
     payloads = payloads_of(told(one, [answer(Completed(incomplete_reason="max_output_tokens"))]))
     assert payloads == [BEGINNING, chunk("length"), DONE]
-    assert one.outcome == Outcome("chatcmpl-1", complete=False)
+    assert one.outcome == Outcome("chatcmpl-1")
 
 
 WHOLE_RESPONSE = json.dumps(

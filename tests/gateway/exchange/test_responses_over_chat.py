@@ -24,7 +24,7 @@ TEXT = {"type": "output_text", "text": "hello", "annotations": [], "logprobs": [
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
 
 
-def exchange(dialect=TOLERANT, framing="sse", **fields):
+def exchange(dialect=TOLERANT, framing="sse", position=0, **fields):
     return ResponsesOverChat(
         received(**fields),
         model="own",
@@ -33,6 +33,7 @@ def exchange(dialect=TOLERANT, framing="sse", **fields):
         response_id=ID,
         clock=lambda: 1700000000.9,
         framing=framing,
+        position=position,
     )
 
 
@@ -168,7 +169,7 @@ def test_an_answer_that_was_cut_short_is_incomplete(finish_reason, reason):
     payloads = checked(told(one, [sse(chunk(content="hello"), chunk(finish_reason)) + DONE]))
     last = payloads[-1]
     assert (last["type"], last["response"]["incomplete_details"]) == ("response.incomplete", {"reason": reason})
-    assert one.outcome == Outcome(ID, last["response"], complete=False)
+    assert one.outcome == Outcome(ID, last["response"])
 
 
 def test_a_failure_comes_behind_what_had_come():
@@ -199,6 +200,16 @@ def test_a_sign_of_life_is_an_event_with_a_number_of_its_own():
     written = [*one.start({}), *one.keepalive(), *one.feed(ANSWER)]
     assert kinds_of(checked(written))[:4] == ["created", "in_progress", "keepalive", "output_item.added"]
     assert exchange(stream=False).keepalive() == []
+
+
+def test_another_goes_on_where_nothing_was_said_but_the_beginning():
+    one = exchange()
+    written = [*one.start({}), *one.keepalive()]
+    other = exchange(position=one.position)
+    payloads = checked([*written, *other.feed(ANSWER)])
+    assert kinds_of(payloads)[:4] == ["created", "in_progress", "keepalive", "output_item.added"]
+    one.feed(sse(chunk(content="a")))
+    assert one.position is None
 
 
 def test_over_a_websocket_each_event_is_a_message_and_the_metadata_comes_behind_the_first():

@@ -26,7 +26,7 @@ STREAM = sse(CREATED, DELTA, DONE, COMPLETED)
 TOKEN = "x-codex-turn-state"
 
 
-def exchange(framing="sse", renames=False, **fields):
+def exchange(framing="sse", renames=False, position=0, **fields):
     return ResponsesRelayed(
         received(**fields),
         model="own",
@@ -34,6 +34,7 @@ def exchange(framing="sse", renames=False, **fields):
         clock=lambda: 1700000000.9,
         framing=framing,
         renames=renames,
+        position=position,
     )
 
 
@@ -154,6 +155,25 @@ def test_a_sign_of_life_in_front_of_the_answer_begins_it_under_an_id_that_it_kee
     assert exchange(stream=False).keepalive() == []
 
 
+def test_a_whole_answer_behind_a_beginning_of_our_own_goes_on_from_there():
+    one = exchange()
+    payloads = checked([*one.keepalive(), *one.feed_whole(json.dumps(RESPONSE).encode())])
+    assert kinds_of(payloads).count("created") == 1
+    assert {payload["response"]["id"] for payload in payloads if "response" in payload} == {ID}
+
+
+def test_another_goes_on_where_nothing_was_said_but_its_own_beginning():
+    one, other = exchange(), exchange(position=1)
+    assert one.position is None  # as long as nothing was given there is nothing to go on from
+    written = one.keepalive()
+    assert one.position == 1
+    payloads = payloads_of([*written, *other.feed(STREAM)])
+    assert kinds_of(payloads) == ["created", "keepalive", "output_text.delta", "output_item.done", "completed"]
+    assert payloads[-1]["response"]["id"] == ID
+    one.feed(sse(CREATED, DELTA))
+    assert one.position is None
+
+
 def test_a_failure_behind_a_beginning_of_our_own_has_no_other():
     one = exchange()
     payloads = checked([*one.keepalive(), *one.fail(RateLimited("later", 2.0))])
@@ -228,7 +248,7 @@ def test_an_answer_that_was_cut_short_is_incomplete():
     response = {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
     one = exchange()
     told(one, [sse(CREATED, {"type": "response.incomplete", "response": response})])
-    assert one.outcome == Outcome("resp_u", response, TokenUsage(3, 0, 4, 0, 7), complete=False)
+    assert one.outcome == Outcome("resp_u", response, TokenUsage(3, 0, 4, 0, 7))
 
 
 def test_it_is_committed_with_the_first_of_the_answer_itself():

@@ -22,8 +22,6 @@ class Outcome(Struct, frozen=True):
     response: Mapping[str, Any] | None = None
     """The ``response`` object, None where the client speaks Chat Completions."""
     usage: TokenUsage | None = None
-    complete: bool = True
-    """Whether it can be gone on from: not where it was cut short by a bound or a filter."""
 
 
 class Exchange(Protocol):

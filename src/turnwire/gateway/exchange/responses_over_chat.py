@@ -102,8 +102,7 @@ class ResponsesOverChat:
         """The answer, once it ended properly."""
         if self._completed is None:
             return None
-        complete = self._completed.incomplete_reason is None
-        return Outcome(self._encoder.response.response_id, self._whole, self._completed.token_usage, complete)
+        return Outcome(self._encoder.response.response_id, self._whole, self._completed.token_usage)
 
     def start(self, metadata: Mapping[str, str]) -> list[bytes]:
         """``created``, the metadata, ``in_progress``."""

@@ -104,7 +104,6 @@ class ResponsesRelayed:
             self._own_id,
             {**(self._decoder.response or {}), "id": self._own_id},
             completed.token_usage,
-            complete=completed.incomplete_reason is None,
         )
 
     def start(self, metadata: Mapping[str, str]) -> list[bytes]:
@@ -138,9 +137,10 @@ class ResponsesRelayed:
             clock=self._clock,
             request=self._received.fields,
             framing=self._framing,
+            first_number=1 if self._begun else 0,
         )
-        # Behind a beginning of our own that is one more, of which clients take the id, and it is the same.
-        return [*encoder.start(self._metadata), *encoder.encode(events)]
+        beginning = [] if self._begun else encoder.start(self._metadata)
+        return [*beginning, *encoder.encode(events)]
 
     def feed_eof(self) -> list[bytes]:
         """A failure, where the terminal event had not come."""

@@ -62,7 +62,7 @@ class ToChat:
         completed = self._completed
         if completed is None:
             return None
-        return Outcome(self._response_id, usage=completed.token_usage, complete=completed.incomplete_reason is None)
+        return Outcome(self._response_id, usage=completed.token_usage)
 
     def start(self, metadata: Mapping[str, str]) -> list[bytes]:
         """The chunk that says who speaks."""

@@ -63,11 +63,10 @@ class PassingAnswer:
         Raises `ProtocolError` for an event over 16 MiB.
         """
         events = self._whole_events(data)
-        if not _are_plain(events):
-            return self._read(events)
-        if not self.begun:
-            self.begun = _FINISH in events or b'"choices"' in events
-        return events
+        if _are_plain(events):
+            self._pass(events)
+            return events
+        return self._read(events)
 
     def completed(self) -> Completed:
         """How it ended, for an answer that did."""
@@ -102,12 +101,20 @@ class PassingAnswer:
     def _read(self, events: bytes) -> bytes:
         start = 0
         for found in _END.finditer(events):
-            for event in SseDecoder().feed(events[start : found.end()]):
-                self._take(event.data.strip())
-            if self.done_seen or self.error is not None:
-                return events[: found.end()]
+            event = events[start : found.end()]
             start = found.end()
+            if _are_plain(event):
+                self._pass(event)
+                continue
+            for server_sent in SseDecoder().feed(event):
+                self._take(server_sent.data.strip())
+            if self.done_seen or self.error is not None:
+                return events[:start]
         return events
+
+    def _pass(self, events: bytes) -> None:
+        if not self.begun:
+            self.begun = _FINISH in events or b'"choices"' in events
 
     def _take(self, data: str) -> None:
         if data in ("[DONE]", "DONE"):

@@ -16,7 +16,7 @@ from turnwire.prompt import Prompt
 from turnwire.wire.chat.received_message import ReceivedHistory
 from turnwire.wire.received_object import checked
 
-__all__ = ["ReceivedChatRequest", "decode_chat_request"]
+__all__ = ["ChatRequestBody", "ReceivedChatRequest", "decode_chat_request"]
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -54,7 +54,7 @@ class _Shared(Struct):
     prompt_cache_retention: str | None = None
 
 
-class _Fields(_Shared, kw_only=True):
+class ChatRequestBody(_Shared, kw_only=True):
     """The fields that have a place in a prompt, in the types that the API gives them; null is as good as absent."""
 
     model: str
@@ -104,7 +104,7 @@ def decode_chat_request(fields: Mapping[str, Any]) -> ReceivedChatRequest:
     makes no sense, and for ``n`` other than 1: a Responses server gives one answer, and giving one where several were
     asked for would be worse than none.
     """
-    request = checked(fields, _Fields)
+    request = checked(fields, ChatRequestBody)
     if not request.messages:
         raise InvalidPrompt("messages is empty; expected at least one message")
     if request.n not in (None, 1):
@@ -144,9 +144,9 @@ def decode_chat_request(fields: Mapping[str, Any]) -> ReceivedChatRequest:
     )
 
 
-def _dropped(fields: Mapping[str, Any], request: _Fields) -> Iterator[str]:
+def _dropped(fields: Mapping[str, Any], request: ChatRequestBody) -> Iterator[str]:
     for name, value in fields.items():
-        if name in _Fields.__struct_fields__ or value is None or value == _NO_PLACE.get(name):
+        if name in ChatRequestBody.__struct_fields__ or value is None or value == _NO_PLACE.get(name):
             continue
         yield name if name in _NO_PLACE else f"parameter {name!r}"
     for key, value in (request.reasoning or {}).items():
@@ -154,14 +154,14 @@ def _dropped(fields: Mapping[str, Any], request: _Fields) -> Iterator[str]:
             yield f"parameter {'reasoning.' + key!r}"
 
 
-def _tool_choice(request: _Fields) -> str | _Json | None:
+def _tool_choice(request: ChatRequestBody) -> str | _Json | None:
     """The choice among tools, or else among functions, which name theirs without saying that it is one."""
     if request.tool_choice is None and isinstance(request.function_call, dict):
         return {"type": "function", "function": request.function_call}
     return request.function_call if request.tool_choice is None else request.tool_choice
 
 
-def _reasoning(request: _Fields) -> _Json | None:
+def _reasoning(request: ChatRequestBody) -> _Json | None:
     """The effort, in OpenAI's field or in OpenRouter's object, of which the Responses API knows a part."""
     reasoning = {key: value for key, value in (request.reasoning or {}).items() if key in _REASONING_KEYS}
     if request.reasoning_effort is not None:
@@ -169,7 +169,7 @@ def _reasoning(request: _Fields) -> _Json | None:
     return reasoning or None
 
 
-def _extra(request: _Fields) -> _Json:
+def _extra(request: ChatRequestBody) -> _Json:
     """What both APIs know under one name."""
     return {name: value for name in _Shared.__struct_fields__ if (value := getattr(request, name)) is not None}
 

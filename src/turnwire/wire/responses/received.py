@@ -16,7 +16,7 @@ from turnwire.item import OtherItem, ResponseItem, decode_item
 from turnwire.prompt import Prompt
 from turnwire.wire.received_object import checked
 
-__all__ = ["ReceivedRequest", "decode_response_request"]
+__all__ = ["ReceivedRequest", "RequestBody", "decode_response_request"]
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -58,7 +58,7 @@ class _Sampling(Struct):
     top_k: int | None = None
 
 
-class _Body(_Sampling):
+class RequestBody(_Sampling):
     """A request's fields, each null where it is absent."""
 
     model: str | None = None
@@ -129,7 +129,7 @@ def decode_response_request(fields: Mapping[str, Any]) -> ReceivedRequest:
     Raises `InvalidPrompt`, in a sentence that names the field, for a value of the wrong type, for a request without
     ``model`` or ``input``, and for an item that is not in the API's form or is only referred to.
     """
-    body = checked(fields, _Body)
+    body = checked(fields, RequestBody)
     if not body.model:
         raise InvalidPrompt("model is missing; expected the name of a model")
     if body.input is None:
@@ -201,7 +201,7 @@ def _output_schema(form: _Format) -> Mapping[str, Any] | None:
     return {key: value for key, value in to_builtins(form).items() if value is not None}
 
 
-def _dropped(fields: Mapping[str, Any], body: _Body) -> Iterator[str]:
+def _dropped(fields: Mapping[str, Any], body: RequestBody) -> Iterator[str]:
     yield from (name for name in _NO_PLACE if getattr(body, name))
     if body.truncation == "auto":
         yield "truncation"
@@ -209,7 +209,7 @@ def _dropped(fields: Mapping[str, Any], body: _Body) -> Iterator[str]:
         if name != _ENCRYPTED_REASONING:
             yield f"include {name!r}"
     for name, value in fields.items():
-        if name not in _Body.__struct_fields__ and value not in (None, False, [], {}):
+        if name not in RequestBody.__struct_fields__ and value not in (None, False, [], {}):
             yield f"parameter {name!r}"
     for name, value in (fields.get("text") or {}).items():
         if name not in _Text.__struct_fields__ and value is not None:
