@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -138,6 +139,7 @@ def serve_until_told(
 
     def ready() -> None:
         started.set()
+        _spare_the_collector()
         if screen is not None:
             screen.gateway(server.url, configuration)
 
@@ -189,6 +191,17 @@ def _serve_by_workers(
 
     token_secrets(configuration.token_secrets_env)
     return ExitCode.OK if asyncio.run(run()) else ExitCode.FAILED
+
+
+def _spare_the_collector() -> None:
+    """Has the garbage collector pass over what was made at the start, which stays for good, and look less often.
+
+    A request makes few cycles and thousands of objects: with Python's own thresholds a tenth of its time is spent on
+    looking at modules and classes again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _nowhere(_: UpstreamConfiguration, __: Found) -> None:

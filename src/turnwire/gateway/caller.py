@@ -12,6 +12,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -106,6 +107,7 @@ def key_hash(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether an address or a name can only mean this machine."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
