@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.environment import uncovered
+
 ROOT = Path(__file__).parents[2]
 
 DECODED = [
@@ -62,7 +64,7 @@ def output(document: Path) -> str:
     """What that run prints, without LiteLLM's proxy, which takes too long to start."""
     run = [ROOT / "benchmarks" / "run.py", "--smoke", "--markdown", document, "--peers", document.parent / "none"]
     command = [sys.executable, *run]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=uncovered()).stdout
 
 
 def test_every_benchmark_prints_its_ratio(output: str) -> None:

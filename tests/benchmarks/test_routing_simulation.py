@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmarks.environment import uncovered
+
 ROOT = Path(__file__).parents[2]
 TABLES = ["fleets", "moves", "balance", "recovery", "homes", "ages", "rotation"]
 
@@ -18,7 +20,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """docs/routing.md with the tables and charts of a run that is too small to mean anything."""
     document = Path(shutil.copy(ROOT / "docs" / "routing.md", tmp_path_factory.mktemp("docs")))
     command = [sys.executable, ROOT / "benchmarks" / "routing_simulation.py", "--quick", "--markdown", document]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=uncovered()).stdout
     assert [table.splitlines()[0] for table in output.strip().split("\n\n")] == TABLES
     return document
 
