@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from tests.gateway.serving import upstream_at
+from tests.gateway.serving import MODEL, upstream_at
 from turnwire.errors import ConnectError
 from turnwire.event import TokenUsage
 from turnwire.gateway.catalog import Catalog
@@ -62,11 +62,13 @@ def test_labels_are_words_of_our_own():
     metrics.token_refused("forged")
     metrics.moved("gpu")
     metrics.waited("gpu", 0.5)
+    metrics.kept_alive(3)
     sample = metrics.registry.get_sample_value
     assert sample("turnwire_dropped_features_total", {"feature": "tool of type …"}) == 2
     assert sample("turnwire_dropped_features_total", {"feature": "truncation"}) == 1
     assert sample("turnwire_refused_tokens_total", {"reason": "forged"}) == 1
     assert sample("turnwire_failovers_total", {"upstream": "gpu"}) == 1
+    assert sample("turnwire_keepalives_total") == 3
     assert sample("turnwire_queue_seconds_sum", {"upstream": "gpu"}) == 0.5
     assert b"secret" not in generate_latest(metrics.registry)
 
@@ -164,6 +166,7 @@ if back_at:
         "turnwire_upstream_requests_open": 6,
         "turnwire_upstream_well": 0,
         "turnwire_ejections_total": 2,
+        "turnwire_keepalives_total": 0,
         "turnwire_requests_waiting": 4,
     }
 
@@ -175,3 +178,19 @@ def test_every_series_is_named_in_the_classs_table():
     for family in metrics.registry.collect():
         made.add(f"{family.name}_total" if family.type == "counter" else family.name)
     assert made == documented
+
+
+async def test_an_upstream_that_is_there_no_more_keeps_nobody_awake():
+    upstreams = [Upstream(upstream_at("http://127.0.0.1:1/v1", name=name)) for name in "ab"]
+    pool = Pool(Catalog(upstreams))
+    metrics = Metrics(CollectorRegistry())
+    pool.failed("a", ConnectError("gone"))
+    lease = await pool.lease(MODEL, b"key", held_by="a")
+    sample = metrics.registry.get_sample_value
+    for names, well, load in (("ab", 0, pool.load("a")), ("b", 1, 0)):
+        metrics.read(pool, names)
+        assert sample("turnwire_upstream_well", {"upstream": "a"}) == well
+        assert sample("turnwire_upstream_requests_open", {"upstream": "a"}) == load
+    lease.end()
+    for upstream in upstreams:
+        await upstream.close()

@@ -110,8 +110,9 @@ class Account:
             told = dropped_header(exchange.dropped)
             _log.warning("%s could not take along: %s", self._inquiry.request_id, told)
 
-    def over(self, end: str, error: ApiError | None, first_output_after: float | None) -> None:
-        """The answer is over; the error is why it is not whole, and times are in seconds."""
+    def over(self, end: str, error: ApiError | None, first_output_after: float | None, *, signs: int = 0) -> None:
+        """The answer is over; the error is why it is not whole, times are in seconds, ``signs`` are signs of life."""
+        self._metrics.kept_alive(signs)
         duration = time.monotonic() - self._started
         upstream = self.tried[-1] if self.tried else ""
         outcome = None if self._exchange is None else self._exchange.outcome

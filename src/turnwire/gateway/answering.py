@@ -34,7 +34,8 @@ MakeExchange: TypeAlias = Callable[[Served, int], Exchange]
 class Answering:
     """What all answers share: the pool, the turns, what is told of them, and a bound for each caller.
 
-    ``max_streams`` is how many answers a caller may have under way at once; the rest is as for `Accounts`.
+    ``max_streams`` is how many answers a caller may have under way at once, and ``streams`` how many each has, by the
+    caller's tenant; the rest is as for `Accounts`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Answering:
         patience: Patience,
         *,
         max_streams: int | None = None,
+        streams: Counter[str] | None = None,
         fingerprints: Fingerprints | None = None,
         tracing: Tracing | None = None,
     ) -> None:
@@ -53,7 +55,7 @@ class Answering:
         self.patience = patience
         self._accounts = Accounts(metrics, fingerprints=fingerprints, tracing=tracing)
         self._max_streams = max_streams
-        self._open: Counter[str] = Counter()
+        self._open: Counter[str] = Counter() if streams is None else streams
 
     async def turn(self, inquiry: Inquiry, fields: Mapping[str, Any], model: str) -> Turn:
         """The turn of a request about a model; raises as `Catalog.find_all` does where nobody serves that."""
@@ -89,7 +91,7 @@ class Answering:
             try:
                 end = await relay.run()
             finally:
-                account.over(end, relay.error, relay.first_output_after)
+                account.over(end, relay.error, relay.first_output_after, signs=relay.signs)
                 _learn(relay.attempt)
         return end
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -122,7 +123,7 @@ class GatewayApplication(Starlette):
             stack.push_async_callback(store.close)
             background = Background(store)
             metrics = Metrics(CollectorRegistry())
-            self._ground = Ground(store, background, self._secrets, metrics, Pool())
+            self._ground = Ground(store, background, self._secrets, metrics, Pool(), Counter())
             catalog = Catalog([Upstream(upstream) for upstream in self._first.upstreams], on_found=self._on_found)
             stack.push_async_callback(self._leave)
             self._enter(Rooms(self._first, catalog, self._ground, self._sockets))

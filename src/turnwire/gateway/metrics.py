@@ -43,6 +43,7 @@ class Metrics:
     ``turnwire_upstream_requests_open``      ``upstream``
     ``turnwire_upstream_well``               ``upstream``: 1, or 0 where it is left out
     ``turnwire_ejections_total``             ``upstream``: how often it was left out
+    ``turnwire_keepalives_total``            signs of life that clients were given
     ``turnwire_failovers_total``             ``upstream``: requests that another one was asked for in its place
     ``turnwire_requests_waiting``            no label: for an upstream that has room
     ``turnwire_queue_seconds``               ``upstream``: how long requests waited for it
@@ -86,6 +87,7 @@ class Metrics:
             multiprocess_mode="livemin",  # of several processes the one that has seen it fail
         )
         self._ejections = counter("ejections", "How often an upstream was left out", "upstream")
+        self._keepalives = counter("keepalives", "Signs of life that clients were given for want of an answer")
         self._failovers = counter("failovers", "Requests that moved to another upstream", "upstream")
         self._waiting = total("requests_waiting", "Requests that wait for an upstream")
         self._queue = histogram("queue_seconds", "How long requests waited for an upstream", _QUEUE, "upstream")
@@ -122,6 +124,10 @@ class Metrics:
             self._cached.labels(upstream, model).inc(usage.cached_input_tokens)
             self._output.labels(upstream, model).inc(usage.output_tokens)
 
+    def kept_alive(self, signs: int) -> None:
+        """Counts the signs of life that an answer's client was given."""
+        self._keepalives.inc(signs)
+
     def waited(self, upstream: str, seconds: float) -> None:
         """Counts how long a request waited until it got an upstream."""
         self._queue.labels(upstream).observe(seconds)
@@ -142,7 +148,12 @@ class Metrics:
     def read(self, pool: Pool, upstreams: Iterable[str]) -> None:
         """Takes over how the pool is now, with the upstreams of these names."""
         self._waiting.set(pool.waiting)
-        for name in upstreams:
+        names = set(upstreams)
+        for name in self._ejections_read.keys() - names:
+            # One that is there no more keeps nobody awake. Several processes' counts can't be taken back, only set.
+            self._requests_open.labels(name).set(0)
+            self._well.labels(name).set(1)
+        for name in sorted(names):
             health = pool.health(name)
             self._requests_open.labels(name).set(pool.load(name))
             self._well.labels(name).set(health.back_at is None)

@@ -132,6 +132,8 @@ class Relay:
         """Why there was no answer, or no whole one."""
         self.first_output_after: float | None = None
         """Seconds until something of the answer was there."""
+        self.signs = 0
+        """How many signs of life the client was given."""
 
     async def run(self) -> RelayEnd:
         """Carries the answer over."""
@@ -383,6 +385,7 @@ class Relay:
             self._open(attempt)
             events = [] if self._begun else await self._begin()
             await self._sink.write([*events, *attempt.exchange.keepalive()])
+            self.signs += 1
 
     async def _begin(self) -> list[bytes]:
         """Sends the head of the stream; gives its first events."""

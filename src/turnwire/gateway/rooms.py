@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -63,6 +64,8 @@ class Ground(Struct, frozen=True):
     secrets: tuple[str, ...]
     metrics: Metrics
     pool: Pool
+    streams: Counter[str]
+    """How many answers each caller has under way, by its tenant."""
 
 
 class Rooms:
@@ -82,6 +85,7 @@ class Rooms:
             ground.metrics,
             Patience(keepalive_interval=configuration.keepalive_interval, client_timeout=configuration.client_timeout),
             max_streams=configuration.max_streams,
+            streams=ground.streams,
             fingerprints=Fingerprints(ground.secrets[0]),
             tracing=configured_tracing(),
         )
