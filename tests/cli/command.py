@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
@@ -12,6 +13,11 @@ from msgspec import Struct
 from typer.testing import CliRunner
 
 from turnwire.cli.application import application
+
+
+def _heed_interrupts() -> None:
+    """Undoes what a shell does to what it starts in the background: such a process never hears of Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Run(Struct, frozen=True):
@@ -48,6 +54,7 @@ class Command:
         self, *arguments: str, stdin: int = DEVNULL, stdout: int = PIPE, stderr: int = PIPE, **environment: str
     ) -> Process:
         options: Any = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "cwd": self.folder}
+        options["preexec_fn"] = _heed_interrupts
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "turnwire", *arguments, env=self.environment(**environment), **options
         )
