@@ -25,9 +25,9 @@ from turnwire.gateway.catalog import Served
 from turnwire.gateway.conversation import items_of
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
 from turnwire.gateway.exchange.responses_relayed import ResponsesRelayed
+from turnwire.gateway.exchange.to_responses import ToResponses
 from turnwire.gateway.inquiry import REQUEST_ID_HEADER, Inquiry
 from turnwire.gateway.recall import recall
-from turnwire.gateway.refusal import stream_failure
 from turnwire.gateway.sink import Sink
 from turnwire.gateway.store import ResponseStore
 from turnwire.gateway.summary import kept_messages, summarising, with_shorter_outputs
@@ -36,7 +36,7 @@ from turnwire.item import (
     Compaction,
     ResponseItem,
 )
-from turnwire.wire.answer_decoder import AnswerDecoder, Ending
+from turnwire.wire.answer_decoder import AnswerDecoder
 from turnwire.wire.chat import ChatDecoder, ReasoningName, encode_request
 from turnwire.wire.responses import (
     Framing,
@@ -64,14 +64,13 @@ def lacks_endpoint(error: HttpStatusError) -> bool:
     return error.status in (404, 405, 501)
 
 
-class CompactionByModel:
+class CompactionByModel(ToResponses):
     """An `Exchange`: the model is asked for a summary, and the client gets a ``compaction`` item.
 
     Without ``kept`` that is the one item of a response. With it, the document is that of ``/responses/compact``, and
     ``kept`` are the messages in front of the item; that is never streamed.
     """
 
-    told_in_stream: tuple[type[ApiError], ...] = (ContextWindowExceeded,)  # as for any other response
     reasoning_name: ReasoningName | None = None
 
     def __init__(
@@ -87,24 +86,19 @@ class CompactionByModel:
     ) -> None:
         prompt, upstream = summarising(received.prompt), served.upstream
         dropped: tuple[str, ...] = ()
-        self._decoder: AnswerDecoder
+        decoder: AnswerDecoder
         if upstream.wire_api == "chat":
             reasoning_name = upstream.reasoning_names.get(served.model)
             chat = encode_request(prompt, model=served.model, dialect=upstream.dialect, reasoning_name=reasoning_name)
             self.path, self.body, dropped = "chat/completions", chat.body, chat.dropped
-            self._decoder = ChatDecoder(upstream.dialect, refuse_bare_end=True, tools=chat.tools)
+            decoder = ChatDecoder(upstream.dialect, refuse_bare_end=True, tools=chat.tools)
         else:
             prompt = replace(prompt, prompt_cache_key=received.prompt_cache_key)
             fields = encode_response_request(prompt, model=served.model).fields
             items = [unsealed_item(item) for item in fields["input"]]
             self.path, self.body = "responses", _encode({**fields, "input": items, "stream": True})
-            self._decoder = ResponsesDecoder()
-        self.dropped: Sequence[str] = tuple(dict.fromkeys((*received.dropped, *dropped)))
-        self.error: ApiError | None = None
-        self.outcome: Outcome | None = None
-        self._kept = kept
-        self._streams = received.stream and kept is None
-        self._encoder = ResponsesEncoder(
+            decoder = ResponsesDecoder()
+        encoder = ResponsesEncoder(
             response_id=response_id,
             model=received.model,
             clock=clock,
@@ -112,53 +106,10 @@ class CompactionByModel:
             framing=framing,
             first_number=position,
         )
-
-    @property
-    def over(self) -> bool:
-        """The summary is there, or there will be none."""
-        return self.outcome is not None or self.error is not None
-
-    @property
-    def ending(self) -> Ending:
-        """How much of an end the upstream has given."""
-        return self._decoder.ending
-
-    @property
-    def committed(self) -> bool:
-        """The item was given; it is given whole."""
-        return self.outcome is not None
-
-    @property
-    def position(self) -> int | None:
-        """Where another exchange can go on: anywhere before the item."""
-        return None if self.committed else self._encoder.next_number
-
-    def start(self, metadata: Mapping[str, str]) -> list[bytes]:
-        """``created``, the metadata, ``in_progress``."""
-        return self._encoder.start(metadata) if self._streams else []
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Nothing until the summary is whole."""
-        return self._take(self._decoder.feed(data))
-
-    def feed_whole(self, body: bytes) -> list[bytes]:
-        """The item, of an answer that came whole."""
-        return self._take(self._decoder.feed_completion(body))
-
-    def feed_eof(self) -> list[bytes]:
-        """What the end of the body means for the summary."""
-        return self._take(self._decoder.feed_eof())
-
-    def keepalive(self) -> list[bytes]:
-        """An event that says nothing."""
-        return self._encoder.keepalive() if self._streams else []
-
-    def fail(self, error: ApiError) -> list[bytes]:
-        """``response.failed``."""
-        if self.over:
-            return []
-        self.error = error
-        return self._encoder.failed(stream_failure(error)) if self._streams else []
+        super().__init__(decoder, encoder, streams=received.stream and kept is None)
+        self.dropped: Sequence[str] = tuple(dict.fromkeys((*received.dropped, *dropped)))
+        self.outcome: Outcome | None = None
+        self._kept = kept
 
     def document(self) -> bytes:
         """The ``response`` object, or the ``response.compaction`` one."""
@@ -200,6 +151,7 @@ class CompactionByModel:
         written = self._encoder.encode((OutputItemDone(item), completed))
         response = self._encoder.response.ended(completed)
         self.outcome = Outcome(response["id"], response, completed.token_usage)
+        self._ended = self.committed = True  # the item is given whole
         return written if self._streams else []
 
 

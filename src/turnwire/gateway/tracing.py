@@ -34,6 +34,7 @@ from opentelemetry.util.types import AttributeValue
 
 from turnwire.event import TokenUsage
 from turnwire.gateway.catalog import Served
+from turnwire.instrument.opentelemetry import usage_attributes
 
 __all__ = ["AnswerTrace", "Tracing"]
 
@@ -148,8 +149,5 @@ def _result(first_output_after: float | None, usage: TokenUsage | None) -> dict[
     if first_output_after is not None:
         attributes["gen_ai.response.time_to_first_chunk"] = first_output_after
     if usage is not None:
-        attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
-        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_input_tokens
-        attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
-        attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_output_tokens
+        attributes |= usage_attributes(usage)
     return attributes

@@ -11,6 +11,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from turnwire.event import TokenUsage
 from turnwire.instrument import missing_package
 from turnwire.telemetry import StreamRecord, StreamTelemetry
 
@@ -23,7 +24,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["OpenTelemetryHooks"]
+__all__ = ["OpenTelemetryHooks", "usage_attributes"]
 
 _OPERATION = "chat"
 """What the conventions call it over Chat Completions and Responses alike."""
@@ -107,6 +108,16 @@ def _common_attributes(record: StreamRecord) -> dict[str, AttributeValue]:
     }
 
 
+def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
+    """Token counts, by OpenTelemetry's names for them."""
+    return {
+        "gen_ai.usage.input_tokens": usage.input_tokens,
+        "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
+        "gen_ai.usage.output_tokens": usage.output_tokens,
+        "gen_ai.usage.reasoning.output_tokens": usage.reasoning_output_tokens,
+    }
+
+
 def _span_attributes(record: StreamRecord) -> dict[str, AttributeValue]:
     """What would give a metric too many series."""
     attributes: dict[str, AttributeValue] = {
@@ -125,10 +136,7 @@ def _span_attributes(record: StreamRecord) -> dict[str, AttributeValue]:
         attributes["gen_ai.response.time_to_first_chunk"] = record.time_to_first_output
     usage = record.token_usage
     if usage is not None:
-        attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
-        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_input_tokens
-        attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
-        attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_output_tokens
+        attributes |= usage_attributes(usage)
     return attributes
 
 

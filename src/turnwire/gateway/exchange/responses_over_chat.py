@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from turnwire.errors import ApiError, ContextWindowExceeded, StreamError
+from turnwire.errors import ApiError, StreamError
 from turnwire.event import Completed, Created, OutputItemDone, ResponseEvent
 from turnwire.gateway.exchange.exchange import Outcome
-from turnwire.gateway.refusal import stream_failure
+from turnwire.gateway.exchange.to_responses import ToResponses
 from turnwire.item import Reasoning
-from turnwire.wire.answer_decoder import Ending
 from turnwire.wire.chat import ChatDecoder, ChatDialect, ReasoningName, encode_request
 from turnwire.wire.responses import Framing, ResponsesEncoder
 from turnwire.wire.responses.received import ReceivedRequest
@@ -26,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 
-class ResponsesOverChat:
+class ResponsesOverChat(ToResponses):
     """An `Exchange`. ``model`` is the upstream's own name for what the request calls its model.
 
     ``position`` is that of the exchange which it goes on for, with the same ``response_id``.
@@ -35,8 +34,6 @@ class ResponsesOverChat:
     """
 
     path = "chat/completions"
-    # Codex makes room and goes on, where a 400 would end the turn.
-    told_in_stream: tuple[type[ApiError], ...] = (ContextWindowExceeded,)
 
     def __init__(
         self,
@@ -54,9 +51,7 @@ class ResponsesOverChat:
         request = encode_request(prompt, model=model, dialect=dialect, reasoning_name=reasoning_name)
         self.body = request.body
         self.dropped: Sequence[str] = tuple(dict.fromkeys((*received.dropped, *request.dropped)))
-        self.error: ApiError | None = None
-        self.committed = False
-        self._decoder = ChatDecoder(
+        decoder = ChatDecoder(
             dialect,
             max_output_tokens_set=prompt.max_output_tokens is not None,
             watch_calls=True,
@@ -64,7 +59,7 @@ class ResponsesOverChat:
             refuse_bare_end=True,
             tools=request.tools,
         )
-        self._encoder = ResponsesEncoder(
+        encoder = ResponsesEncoder(
             response_id=response_id,
             model=received.model,
             clock=clock,
@@ -72,30 +67,16 @@ class ResponsesOverChat:
             framing=framing,
             first_number=position,
         )
+        super().__init__(decoder, encoder, streams=received.stream)
+        self._chat = decoder
         # A client that keeps its history itself gets the reasoning in the one form that it sends back.
         self._seals_reasoning = _ENCRYPTED_REASONING in (received.fields.get("include") or ())
         self._completed: Completed | None = None
-        self._streams = received.stream
-
-    @property
-    def over(self) -> bool:
-        """The terminal event was given."""
-        return self._completed is not None or self.error is not None
-
-    @property
-    def ending(self) -> Ending:
-        """How much of an end the upstream has given."""
-        return self._decoder.ending
 
     @property
     def reasoning_name(self) -> ReasoningName | None:
         """What the upstream calls its reasoning, once it showed."""
-        return self._decoder.reasoning_name
-
-    @property
-    def position(self) -> int | None:
-        """Where another exchange can go on: anywhere before the answer's first event."""
-        return None if self.committed else self._encoder.next_number
+        return self._chat.reasoning_name
 
     @property
     def outcome(self) -> Outcome | None:
@@ -103,33 +84,6 @@ class ResponsesOverChat:
         if self._completed is None:
             return None
         return Outcome(self._encoder.response.response_id, self._whole, self._completed.token_usage)
-
-    def start(self, metadata: Mapping[str, str]) -> list[bytes]:
-        """``created``, the metadata, ``in_progress``."""
-        return self._encoder.start(metadata) if self._streams else []
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """What these bytes become."""
-        return self._take(self._decoder.feed(data))
-
-    def feed_whole(self, body: bytes) -> list[bytes]:
-        """What an answer becomes that came whole, though a stream was asked for."""
-        return self._take(self._decoder.feed_completion(body))
-
-    def feed_eof(self) -> list[bytes]:
-        """What the end of the body becomes."""
-        return self._take(self._decoder.feed_eof())
-
-    def keepalive(self) -> list[bytes]:
-        """An event that says nothing: unlike a comment, it re-arms the idle timers of clients."""
-        return self._encoder.keepalive() if self._streams and not self.over else []
-
-    def fail(self, error: ApiError) -> list[bytes]:
-        """``response.failed``."""
-        if self.over:
-            return []
-        self.error = error
-        return self._encoder.failed(stream_failure(error)) if self._streams else []
 
     def document(self) -> bytes:
         """The ``response`` object."""
@@ -166,6 +120,7 @@ class ResponsesOverChat:
         last = events[-1]
         if isinstance(last, Completed):
             self._completed = last
+            self._ended = True
         return written if self._streams else []
 
 
