@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 import signal
 import sys
@@ -10,11 +12,12 @@ import sys
 import pytest
 
 from tests.cli.command import Command
-from tests.cli.serve_process import plain, serving
+from tests.cli.serve_process import ServedProcess, plain, serving
 from tests.gateway.redis_server import RedisServer
-from turnwire.cli.serve import Screen
+from turnwire.cli.serve_screen import Screen
 from turnwire.gateway.caller import CallerKey, key_hash
 from turnwire.gateway.configuration import GatewayConfiguration, upstream_at
+from turnwire.gateway.discovery import Found
 from turnwire.gateway.server import listen
 from turnwire.testing import ScriptedServer, Turn
 
@@ -99,6 +102,52 @@ async def test_with_keys_only_their_callers_are_served(turnwire: Command) -> Non
                 reader, writer = await gateway.ask(**headers)
                 assert (await reader.read()).split()[1] == status
                 writer.close()
+
+
+async def test_each_answer_becomes_a_line_of_the_access_log(turnwire: Command) -> None:
+    async with (
+        ScriptedServer([Turn(text="hello")], models=["qwen3"]) as upstream,
+        serving(turnwire, "--upstream", upstream.base_url, "--access-log", "answers.jsonl") as gateway,
+    ):
+        await gateway.answered()
+        gateway.process.send_signal(signal.SIGTERM)
+        log = await gateway.end()
+    (line,) = (turnwire.folder / "answers.jsonl").read_text().splitlines()
+    entry = json.loads(plain(line))
+    told = ("caller", "api", "model", "upstreams", "held", "end", "status", "error")
+    assert {name: entry[name] for name in told} == {
+        "caller": "local",
+        "api": "responses",
+        "model": "qwen3",
+        "upstreams": ["127.0.0.1:PPPPP"],
+        "held": "key",
+        "end": "completed",
+        "status": 200,
+        "error": None,
+    }
+    assert f"INFO {entry['request_id']} responses of local" in log
+
+
+async def test_it_serves_also_where_nobody_reads_its_screen(turnwire: Command) -> None:
+    (probe,) = listen("127.0.0.1", 0)
+    with probe:
+        port = probe.getsockname()[1]
+    reading, writing = os.pipe()
+    os.close(reading)
+    options = ("--port", str(port), "--log-level", "warning", "--upstream", "http://127.0.0.1:1/v1")
+    process = await turnwire.start("serve", *options, stdout=writing, XDG_STATE_HOME=str(turnwire.folder))
+    os.close(writing)
+    gateway = ServedProcess(process, f"listening  http://127.0.0.1:{port}\n")
+    while True:
+        try:
+            response = await gateway.get("/healthz")
+            break
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.02)
+    assert response.startswith("HTTP/1.1 200 ")
+    process.send_signal(signal.SIGTERM)
+    assert await process.communicate() == (None, b"")
+    assert process.returncode == 0
 
 
 async def test_what_is_in_the_way_of_serving_is_one_sentence(turnwire: Command) -> None:
@@ -231,18 +280,23 @@ def test_a_gateway_for_other_machines_is_shown_by_an_address_that_can_be_used(
     )
 
 
-@pytest.mark.parametrize("missing", ["uvicorn", "turnwire.gateway.drain"])
-def test_packages_that_are_missing_are_one_sentence_and_other_modules_a_defect(
-    missing: str, turnwire: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(turnwire.folder))
-    monkeypatch.delitem(sys.modules, "turnwire.gateway.server", raising=False)
-    monkeypatch.setitem(sys.modules, missing, None)
-    command = ("serve", "--upstream", "http://127.0.0.1:1/v1")
-    if missing != "uvicorn":
-        with pytest.raises(ModuleNotFoundError):
-            turnwire.here(*command)
-        return
-    run = turnwire.here(*command)
+def test_what_is_found_early_is_shown_behind_the_gateway_s_address(capsys: pytest.CaptureFixture[str]) -> None:
+    screen, upstream = Screen(), upstream_at("http://127.0.0.1:1/v1")
+    screen.found(upstream, Found(upstream.base_url, problems=("it is \x1b[2Jgone",)))
+    assert capsys.readouterr().out == ""
+    screen.gateway("http://127.0.0.1:8088", GatewayConfiguration((upstream,)))
+    assert capsys.readouterr().out == (
+        "listening  http://127.0.0.1:8088\n"
+        "base_url   http://127.0.0.1:8088/v1\n"
+        + KEYLESS
+        + "upstream   127.0.0.1:1, http://127.0.0.1:1/v1: unknown API, dialect tolerant\n"
+        "           no models\n"
+        "           it is \N{REPLACEMENT CHARACTER}[2Jgone\n"
+    )
+
+
+def test_a_package_that_is_missing_is_one_sentence(turnwire: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    run = turnwire.here("serve", "--upstream", "http://127.0.0.1:1/v1")
     assert (run.code, run.stdout) == (2, "")
     assert run.stderr == 'error: the gateway is an extra of turnwire: pip install "turnwire[gateway]"\n'

@@ -1,10 +1,9 @@
-"""The commands together, and the one place where a command's failure becomes a sentence and an exit code."""
+"""The commands together, as one command line."""
 
 from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -15,15 +14,14 @@ from typer.core import TyperGroup
 from turnwire.cli.ask import ask
 from turnwire.cli.codex import codex
 from turnwire.cli.codex_config import codex_config
-from turnwire.cli.console import ExitCode, note, tell_error
 from turnwire.cli.demo import demo
 from turnwire.cli.doctor import doctor
+from turnwire.cli.ending import ends_told
 from turnwire.cli.key import key
 from turnwire.cli.providers import providers
 from turnwire.cli.replay import replay
 from turnwire.cli.serve import serve
 from turnwire.cli.top import top
-from turnwire.errors import ApiError, ConfigurationError
 
 __all__ = ["application"]
 
@@ -32,21 +30,8 @@ class _Commands(TyperGroup):
     """Runs a command; whatever ends it early is told in a line on standard error."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with ends_told():
             return super().invoke(ctx)
-        except ConfigurationError as error:
-            tell_error(str(error))
-            raise typer.Exit(ExitCode.USAGE) from None
-        except ApiError as error:
-            tell_error(str(error))
-            raise typer.Exit(ExitCode.FAILED) from None
-        except KeyboardInterrupt:
-            note("interrupted")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except BrokenPipeError:
-            # Whoever read our output has what they wanted. The interpreter must not try to write the rest at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
 
 
 application = typer.Typer(

@@ -121,6 +121,7 @@ class DemoGateway:
         while not self.url:
             line = await process.stdout.readline()
             if not line:
+                await process.wait()
                 raise GatewayError(f"the gateway ended before it was ready{_tail(log)}")
             if found := _ADDRESS.search(line.decode()):  # in colours, where the environment asks for them
                 self.url = found[0]

@@ -12,7 +12,8 @@ from turnwire.client import Provider, find_provider, load_providers
 from turnwire.client.provider import PROVIDER_PRESETS
 from turnwire.client.requester import USER_AGENT, read_refusal
 from turnwire.errors import ConfigurationError, IdleTimeout
-from turnwire.transport.http import HttpRequest, HttpTransport, read_whole
+from turnwire.transport.http import HttpTransport
+from turnwire.transport.message import HttpRequest, read_whole
 from turnwire.wire.chat import ChatDialect
 
 __all__ = ["choose_provider", "only_model", "served_models"]

@@ -11,8 +11,9 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from turnwire.cli.console import ExitCode
-from turnwire.cli.serve import LogLevel, Screen, begin_log, serve_until_told
+from turnwire.cli.ending import ExitCode
+from turnwire.cli.serve_log import LogLevel, begin_log
+from turnwire.cli.serve_screen import Screen
 from turnwire.errors import ApiError
 from turnwire.gateway.workers import configurations_from, first_configuration
 
@@ -24,7 +25,7 @@ _log = logging.getLogger("turnwire.gateway")
 def arguments(number: int, first: bool, descriptors: Sequence[int], log_level: LogLevel) -> list[str]:
     """The command line of a worker; ``first`` is whether no other had its number before."""
     words = (number, log_level, int(first), *descriptors)
-    return [sys.executable, "-m", "turnwire.cli.serve_worker", *map(str, words)]
+    return [sys.executable, "-Pm", "turnwire.cli.serve_worker", *map(str, words)]
 
 
 def main() -> None:
@@ -37,6 +38,9 @@ def main() -> None:
             configuration = first_configuration(orders)
         except EOFError:
             return
+        # Only here, for the parent imports this module too, and serves nothing itself.
+        from turnwire.cli.serve_gateway import serve_until_told
+
         # One of them shows what is found, and once: it is the same for all.
         screen = Screen() if (number, first) == ("1", "1") else None
         sockets = [socket.socket(fileno=int(descriptor)) for descriptor in descriptors]

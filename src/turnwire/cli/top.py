@@ -15,7 +15,8 @@ from rich.live import Live
 
 from turnwire.cli.console import Output
 from turnwire.errors import ApiError, ConfigurationError
-from turnwire.transport.http import HttpRequest, HttpTransport, read_whole
+from turnwire.transport.http import HttpTransport
+from turnwire.transport.message import HttpRequest, read_whole
 
 if TYPE_CHECKING:
     from turnwire.cli.top_figures import Scrape
