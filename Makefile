@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports cover e2e bench soak fuzz lock clean
+.PHONY: help demo test check format lint types imports cover e2e bench routing soak fuzz lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ e2e/node_modules/.stamp: e2e/package-lock.json e2e/package.json
 bench: $(VENV)/dev.stamp ## the figures of docs/performance.md, measured anew
 	@$(MAKE) --no-print-directory $(PEERS)/peers.stamp || echo "without LiteLLM's proxy, which can't be set up here"
 	@$(BIN)/python benchmarks/run.py
+
+routing: $(VENV)/dev.stamp ## the figures and charts of docs/routing.md, simulated anew in some minutes
+	@$(BIN)/python benchmarks/routing_simulation.py --markdown docs/routing.md
 
 soak: $(VENV)/dev.stamp ## ten minutes of 500 streams through the gateway, with cuts on both sides
 	@$(BIN)/python benchmarks/soak.py

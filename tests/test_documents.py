@@ -101,6 +101,15 @@ def test_the_gateways_document_names_each_field_of_its_configuration() -> None:
     assert set(_FIELD.findall(gateway)) == {*GatewayConfiguration.__struct_fields__} - {"upstreams"}
 
 
+def test_the_houses_plan_names_each_file_of_its_larger_rooms() -> None:
+    rooms = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("\n## Rooms\n")[2].split("```")[1]
+    package = ROOT / "src" / "turnwire"
+    named = set(re.findall(r"\w+\.py", rooms))
+    assert named <= {file.name for file in package.rglob("*.py")}
+    for room in ("wire", "wire/chat", "transport", "client", "gateway", "gateway/exchange"):
+        assert {file.name for file in (package / room).glob("*.py")} - {"__init__.py"} - named == set()
+
+
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 async def test_an_example_runs(example: Path, server: LlamaServer, tmp_path: Path) -> None:
     done = await _run(

@@ -15,7 +15,7 @@ from turnwire import ApiError, InputText, Message, ModelClient, Prompt, Provider
 from turnwire.client import TURN_STATE_HEADER
 from turnwire.telemetry import RequestRecord, SsePollRecord
 from turnwire.testing import Fault, RecordedRequest, ScriptedServer, Status, Truncate, Turn
-from turnwire.transport.http import HttpRequest
+from turnwire.transport.message import HttpRequest
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry
 
 from turnwire.gateway.answering import Answering
 from turnwire.gateway.application import create_application
+from turnwire.gateway.attempt import Patience
 from turnwire.gateway.catalog import Catalog
 from turnwire.gateway.configuration import GatewayConfiguration, UpstreamConfiguration
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.pool import Pool
-from turnwire.gateway.relay import Patience
 from turnwire.gateway.server import GatewayServer
 from turnwire.gateway.turn import Turns
 from turnwire.gateway.turn_token import TurnTokens

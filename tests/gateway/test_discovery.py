@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -83,6 +84,19 @@ async def test_a_real_llama_cpp_is_known_by_its_list() -> None:
         )
         assert await found_at(server.base_url) == expected
         assert expected.usable
+
+
+async def test_the_context_window_of_a_llama_cpp_is_that_of_one_request() -> None:
+    async with LlamaServer(parallel=2, context_size=2048) as server, aiohttp.ClientSession() as session:  # -c 4096
+        found = await found_at(server.base_url)
+        assert found.context_windows == {"scripted": 2048}
+        async with session.get(server.base_url.removesuffix("v1") + "props") as response:
+            assert (await response.json())["default_generation_settings"]["n_ctx"] == 2048
+        # A byte is a token, and the template adds some.
+        for size, status in ((2000, 200), (2100, 400)):
+            body = {"model": "scripted", "messages": [{"role": "user", "content": "x" * size}], "max_tokens": 1}
+            async with session.post(f"{server.base_url}/chat/completions", json=body) as response:
+                assert response.status == status
 
 
 async def test_a_scripted_server_loses_no_turn_to_it() -> None:

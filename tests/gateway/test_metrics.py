@@ -6,17 +6,20 @@ import os
 import subprocess
 import sys
 
+import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from tests.gateway.serving import MODEL, upstream_at
+from tests.gateway.asking import FORMS, ask
+from tests.gateway.serving import MODEL, serving, upstream_at
 from turnwire.errors import ConnectError
 from turnwire.event import TokenUsage
 from turnwire.gateway.catalog import Catalog
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.pool import Pool, QueueLimits
 from turnwire.gateway.upstream import Upstream
+from turnwire.testing import ScriptedServer, Turn
 
 ROUTE = {"upstream": "gpu", "model": "m"}
 
@@ -63,14 +66,37 @@ def test_labels_are_words_of_our_own():
     metrics.moved("gpu")
     metrics.waited("gpu", 0.5)
     metrics.kept_alive(3)
+    metrics.asked_again("chat")
     sample = metrics.registry.get_sample_value
     assert sample("turnwire_dropped_features_total", {"feature": "tool of type …"}) == 2
     assert sample("turnwire_dropped_features_total", {"feature": "truncation"}) == 1
     assert sample("turnwire_refused_tokens_total", {"reason": "forged"}) == 1
     assert sample("turnwire_failovers_total", {"upstream": "gpu"}) == 1
     assert sample("turnwire_keepalives_total") == 3
+    assert sample("turnwire_client_retries_total", {"api": "chat"}) == 1
     assert sample("turnwire_queue_seconds_sum", {"upstream": "gpu"}) == 0.5
     assert b"secret" not in generate_latest(metrics.registry)
+
+
+@pytest.mark.usefixtures("nothing_left")
+async def test_a_request_counts_as_sent_before_where_its_client_says_so():
+    said = [(form, count) for form in FORMS for count in ("2", None)]
+    said += [("chat", count) for count in ("10", "0", "00", "", "-1", "often", "²")]
+    async with (
+        ScriptedServer([Turn(text="hi")] * len(said), models=[MODEL]) as upstream,
+        serving(upstream.base_url) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        for form, count in said:
+            headers = {} if count is None else {"x-stainless-retry-count": count}
+            assert (await ask(gateway, form, headers=headers)).text == "hi"
+        async with session.get(f"{gateway.server.url}/metrics") as response:
+            scraped = await response.text()
+    # A WebSocket's headers tell of its handshake.
+    assert [line for line in scraped.splitlines() if line.startswith("turnwire_client_retries_total")] == [
+        'turnwire_client_retries_total{api="responses"} 2.0',
+        'turnwire_client_retries_total{api="chat"} 3.0',
+    ]
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -114,21 +140,25 @@ async def test_what_the_pool_knows_is_read_from_it():
         await upstream.close()
 
 
-async def test_a_process_that_is_not_scraped_reads_its_pool_all_the_same():
+async def test_a_process_that_is_not_scraped_reads_its_pool_and_its_store_all_the_same():
     catalog = Catalog([Upstream(upstream_at("http://127.0.0.1:1/v1", name="a"))])
     pool = Pool(catalog)
+    failures = {"get": 0, "put": 2}
     metrics = Metrics(CollectorRegistry())
-    well: list[float | None] = []
+    sample = metrics.registry.get_sample_value
+    told: list[tuple[float | None, ...]] = []
 
     async def sleep(_: float) -> None:
-        well.append(metrics.registry.get_sample_value("turnwire_upstream_well", {"upstream": "a"}))
+        counts = [sample("turnwire_store_failures_total", {"operation": name}) for name in ("get", "put")]
+        told.append((sample("turnwire_upstream_well", {"upstream": "a"}), *counts))
         pool.failed("a", ConnectError("gone"))
-        if len(well) == 2:
+        failures["put"] += 1
+        if len(told) == 2:
             raise EOFError
 
     with pytest.raises(EOFError):
-        await metrics.keep_reading(pool, ["a"], sleep=sleep)
-    assert well == [1, 0]
+        await metrics.keep_reading(pool, ["a"], failures, sleep=sleep)
+    assert told == [(1, 0, 2), (0, 0, 3)]
     await catalog.close()
 
 

@@ -12,8 +12,9 @@ from tests.decoding import DONE, chunk, sse
 from tests.gateway.exchange.responding import kinds_of, received
 from tests.wire.responses.reading import payloads_of
 from turnwire.errors import ApiError, ServerOverloaded
+from turnwire.gateway.attempt import Attempt, Patience
 from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
-from turnwire.gateway.relay import Attempt, Patience, Relay
+from turnwire.gateway.relay import Relay
 from turnwire.wire.chat import ChatDialect
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.cli.command import Command
 from tests.cli.serve_process import ServedProcess, serving
+from tests.decoding import DONE, chunk, sse
+from tests.gateway.raw_upstream import HEAD, RawUpstream
 from tests.gateway.serving import upstream_at
 from turnwire.errors import ConfigurationError, ConnectError
 from turnwire.gateway.caller import CallerKey, key_hash
@@ -119,7 +122,7 @@ def turnwire(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-def upstream_table(name: str, server: ScriptedServer, *lines: str) -> str:
+def upstream_table(name: str, server: ScriptedServer | RawUpstream, *lines: str) -> str:
     return "\n".join(["[[upstreams]]", f'name = "{name}"', f'base_url = "{server.base_url}"', *lines, ""])
 
 
@@ -181,6 +184,36 @@ async def test_keys_of_upstreams_and_of_callers_change(turnwire: Command) -> Non
             await reload(turnwire, gateway, file("tw-2", "WRONG_KEY"))  # whose end does not wait for what that closes
             gateway.process.send_signal(signal.SIGTERM)
             assert await gateway.process.wait() == 0
+
+
+async def test_a_callers_answers_under_way_count_against_the_next_configurations_bound(turnwire: Command) -> None:
+    go_on = asyncio.Event()
+
+    async def play(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + sse(chunk(content="begun")))
+        await go_on.wait()
+        writer.write(sse(chunk("stop")) + DONE)
+        writer.close()
+
+    async with RawUpstream(play) as upstream:
+
+        def file(keepalive_interval: int) -> str:
+            table = upstream_table("gpu", upstream, 'models = ["qwen3"]', 'wire_api = "chat"')
+            return f"{table}[gateway]\nmax_streams = 1\nkeepalive_interval = {keepalive_interval}\n"
+
+        turnwire.configure(file(5))
+        async with serving(turnwire) as gateway:
+            reader, writer = await gateway.ask()
+            await reader.readuntil(b"event: response.output_text.delta\n")
+            await reload(turnwire, gateway, file(6))
+            async with asyncio.timeout(10):
+                assert "HTTP/1.1 429" in await gateway.answered()
+            go_on.set()
+            assert b"event: response.completed\n" in await reader.read()
+            writer.close()
+            while "HTTP/1.1 429" in (answer := await gateway.answered()):
+                pass  # a client is told before its answer counts no more
+            assert "event: response.completed\n" in answer
 
 
 async def last_event(socket: ClientConnection) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.asking import ask
 from tests.gateway.keeping import TENANT, turn
@@ -35,7 +36,7 @@ async def test_a_file_is_the_store_where_no_server_is_named(tmp_path: Path, monk
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for path, made in ((tmp_path / "own.db", "own.db"), (None, "turnwire/responses.sqlite")):
         store = await open_store(GatewayConfiguration(UPSTREAMS, store_path=path))
-        assert isinstance(store, SqliteStore)
+        assert isinstance(store.store, SqliteStore)
         assert (tmp_path / made).exists()
         await store.close()
 
@@ -45,7 +46,7 @@ async def test_a_server_is_the_store_that_the_environment_names(
 ) -> None:
     monkeypatch.setenv(NAME, redis_server.url)
     here, there = await open_store(IN_REDIS), await open_store(IN_REDIS)
-    assert isinstance(here, RedisStore)
+    assert isinstance(here.store, RedisStore)
     await here.put(TENANT, ONE)
     assert await there.get(TENANT, "resp_1") == ONE
     await here.close()
@@ -109,6 +110,19 @@ async def event_types(gateway: ServedGateway, **fields: str) -> AsyncIterator[st
                 yield line.decode().removeprefix("event: ").rstrip()
 
 
+async def store_failures(gateway: ServedGateway) -> dict[str, float]:
+    """What its store could not do, and how often, by its metrics."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{gateway.server.url}/metrics") as response,
+    ):
+        families = text_string_to_metric_families(await response.text())
+        samples = [sample for family in families for sample in family.samples]
+    counted = [sample for sample in samples if sample.name == "turnwire_store_failures_total"]
+    assert len(counted) == 8  # from the first scrape on, for a rate needs a beginning
+    return {sample.labels["operation"]: sample.value for sample in counted if sample.value}
+
+
 async def test_a_gateway_whose_store_is_killed_answers_what_it_can_and_finds_it_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,6 +135,7 @@ async def test_a_gateway_whose_store_is_killed_answers_what_it_can_and_finds_it_
             serving(upstream.base_url, store_path=None, store_url_env=NAME) as another,
         ):
             (first,) = (await ask(gateway, "responses whole", input="hello")).payloads
+            assert await store_failures(gateway) == {}
             events = event_types(another, input="go on", previous_response_id=first["id"])
             while await anext(events) != "response.output_text.delta":
                 pass
@@ -132,6 +147,8 @@ async def test_a_gateway_whose_store_is_killed_answers_what_it_can_and_finds_it_
             told = await ask(gateway, "responses whole", input="and?", previous_response_id=first["id"])
             assert (told.verdict, told.headers["retry-after"]) == ("503 slow_down", "1")
             assert (await ask(gateway, "responses whole", input="alone")).text == "Alone"
+            assert (await ask(gateway, "responses whole", input="later", background=True)).status == 503
+            assert [await store_failures(one) for one in (gateway, another)] == [{"chain": 1, "put": 2}, {"put": 1}]
 
             server.start()
             (back,) = (await ask(gateway, "responses whole", input="hello again")).payloads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,19 @@ from turnwire.event import TokenUsage
 from turnwire.gateway import account, tracing
 from turnwire.gateway.affinity import conversation_of
 from turnwire.gateway.routing import order
-from turnwire.testing import RecordedRequest, ScriptedServer, Stall, Status, Turn
+from turnwire.testing import (
+    CutCleanly,
+    DropBeforeHead,
+    ErrorEvent,
+    Fault,
+    RecordedRequest,
+    ResetAfter,
+    ScriptedServer,
+    Stall,
+    Status,
+    Turn,
+    WrongType,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -63,6 +76,12 @@ def parent(span: ReadableSpan) -> str | None:
 def sent(request: RecordedRequest) -> list[str]:
     """The parts of the ``traceparent`` that an upstream got."""
     return request.headers["traceparent"].split("-")
+
+
+def outcome(span: ReadableSpan) -> tuple[Any, ...]:
+    """Which upstream an attempt asked, how that ended, and with which error."""
+    attributes = span.attributes or {}
+    return tuple(attributes.get(name) for name in ("gen_ai.provider.name", "turnwire.outcome", "error.type"))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -128,26 +147,60 @@ async def test_a_caller_without_a_trace_begins_one(traceparent: dict[str, str], 
     assert sent(request)[2] == named(attempt)
 
 
-async def test_each_upstream_that_was_asked_has_a_span_of_its_own(spans: InMemorySpanExporter) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Status(503), "ServerOverloaded"),
+        (DropBeforeHead(), "Disconnected"),
+        (ResetAfter(0), "Disconnected"),
+        (CutCleanly(0), "StreamError"),
+        (WrongType(), "ProtocolError"),
+        (ErrorEvent(after=0), "RetryableError"),
+        (Stall(0), "IdleTimeout"),
+    ],
+)
+async def test_each_upstream_that_was_asked_has_a_span_of_its_own(
+    fault: Fault, error: str, spans: InMemorySpanExporter
+) -> None:
     async with (
-        ScriptedServer([Turn(fault=Status(503))], models=[MODEL]) as first,
+        ScriptedServer([Turn(fault=fault)], models=[MODEL]) as first,
         ScriptedServer([Turn(text="hi")], models=[MODEL]) as second,
-        serving(upstream_at(first.base_url, name=FIRST), upstream_at(second.base_url, name=SECOND)) as gateway,
+        serving(
+            upstream_at(first.base_url, name=FIRST, idle_timeout=0.05), upstream_at(second.base_url, name=SECOND)
+        ) as gateway,
     ):
         await ask(gateway, "responses", prompt_cache_key="k", headers=TRACEPARENT)
         requests = [*answered(first), *answered(second)]
     failed, attempt, answer = spans.get_finished_spans()
-    assert [
-        (span.status.status_code, {name: (span.attributes or {}).get(name) for name in shown})
-        for shown in [("gen_ai.provider.name", "turnwire.outcome", "error.type")]
-        for span in (failed, attempt)
-    ] == [
-        (StatusCode.ERROR, {"gen_ai.provider.name": FIRST, "turnwire.outcome": "failed", "error.type": "_OTHER"}),
-        (StatusCode.UNSET, {"gen_ai.provider.name": SECOND, "turnwire.outcome": "completed", "error.type": None}),
+    assert [(span.status.status_code, *outcome(span)) for span in (failed, attempt)] == [
+        (StatusCode.ERROR, FIRST, "failed", error),
+        (StatusCode.UNSET, SECOND, "completed", None),
     ]
     assert [sent(request)[2] for request in requests] == [named(failed), named(attempt)]
     assert answer.status.status_code == StatusCode.UNSET
     assert (answer.attributes or {})["turnwire.attempts"] == 2
+
+
+async def test_an_attempt_at_an_upstream_that_was_left_out_meanwhile_says_that_it_was_given_up(
+    spans: InMemorySpanExporter,
+) -> None:
+    async with (
+        ScriptedServer([Turn(fault=Stall(0)), *[Turn(fault=Status(500))] * 3], models=[MODEL]) as first,
+        ScriptedServer([Turn(text="hi")] * 4, models=[MODEL]) as second,
+        serving(upstream_at(first.base_url, name=FIRST), upstream_at(second.base_url, name=SECOND)) as gateway,
+    ):
+        waiting = asyncio.create_task(ask(gateway, "responses", prompt_cache_key="k"))
+        while not answered(first):  # noqa: ASYNC110 - the server says so to nobody
+            await asyncio.sleep(0.01)
+        for _ in range(3):
+            await ask(gateway, "responses", prompt_cache_key="k")
+        assert (await waiting).text == "hi"
+    attempts = [outcome(span) for span in spans.get_finished_spans() if span.kind == SpanKind.CLIENT]
+    assert Counter(attempts) == {
+        (FIRST, "failed", "Disconnected"): 1,
+        (FIRST, "failed", "HttpStatusError"): 3,
+        (SECOND, "completed", None): 4,
+    }
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, "InvalidPrompt"), (503, "ServerOverloaded")])

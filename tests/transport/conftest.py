@@ -6,6 +6,17 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.transport.sending import Kind
+from turnwire.transport.direct import DirectTransport
+from turnwire.transport.http import HttpTransport
+
+
+@pytest.fixture(params=[HttpTransport, DirectTransport], ids=["aiohttp", "direct"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """What holds for one transport holds for the other."""
+    kind: Kind = request.param
+    return kind
+
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:

@@ -1,14 +1,18 @@
-"""Requests whose whole responses, or failures, a test wants to see."""
+"""Requests whose whole responses, or failures, a test wants to see, by either transport."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from turnwire.errors import ApiError
-from turnwire.transport.http import HttpRequest, HttpTransport
+from turnwire.transport.direct import DirectTransport
+from turnwire.transport.http import HttpTransport
+from turnwire.transport.message import HttpRequest
+
+Kind: TypeAlias = type[HttpTransport] | type[DirectTransport]
 
 REQUEST_BODY = b'{"model": "m", "stream": true, "messages": []}'
 
@@ -17,9 +21,9 @@ def request(url: str, body: bytes = REQUEST_BODY, **headers: str) -> HttpRequest
     return HttpRequest(url, headers, body)
 
 
-async def body_of(url: str, **options: Any) -> bytes:
+async def body_of(kind: Kind, url: str, **options: Any) -> bytes:
     """The whole body of one response."""
-    async with asyncio.timeout(5), HttpTransport(**{"open_timeout": 2.0, **options}) as transport:
+    async with asyncio.timeout(5), kind(**{"open_timeout": 2.0, **options}) as transport:
         response = await transport.send(request(url))
         try:
             body = b""
@@ -30,7 +34,7 @@ async def body_of(url: str, **options: Any) -> bytes:
             response.close()
 
 
-async def failure_of(url: str, **options: Any) -> ApiError:
+async def failure_of(kind: Kind, url: str, **options: Any) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        await body_of(url, **options)
+        await body_of(kind, url, **options)
     return caught.value

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 async def test_the_environment_names_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     async with RawServer(WHOLE) as server:
         monkeypatch.setenv("http_proxy", f"http://user:password@127.0.0.1:{server.port}")
-        assert await body_of("http://models.invalid/v1?key=secret") == b"hi"
+        assert await body_of(HttpTransport, "http://models.invalid/v1?key=secret") == b"hi"
         (head,) = server.requests
     request_line, *fields = head.decode().lower().split("\r\n")
     assert request_line == "post http://models.invalid/v1?key=secret http/1.1"
@@ -34,21 +34,21 @@ async def test_hosts_in_no_proxy_are_reached_directly(monkeypatch: pytest.Monkey
     async with RawServer(WHOLE) as between, RawServer(WHOLE) as server:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{between.port}")
         monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
-        assert await body_of(server.url) == b"hi"
+        assert await body_of(HttpTransport, server.url) == b"hi"
         assert (len(between.requests), len(server.requests)) == (0, 1)
 
 
 async def test_a_proxy_that_refuses_a_tunnel_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async with RawServer(saying(b"HTTP/1.1 407 Who are you\r\ncontent-length: 0\r\n\r\n")) as between:
         monkeypatch.setenv("https_proxy", f"http://user:password@127.0.0.1:{between.port}")
-        failure = await failure_of("https://models.invalid/v1")
+        failure = await failure_of(HttpTransport, "https://models.invalid/v1")
     assert type(failure) is ConnectError
     assert str(failure) == "the proxy in front of https://models.invalid/v1 answered 407 Who are you"
 
 
 async def test_a_proxy_that_is_down_is_told_from_a_server_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://user:password@127.0.0.1:1")
-    failure = await failure_of("http://models.invalid/v1")
+    failure = await failure_of(HttpTransport, "http://models.invalid/v1")
     assert type(failure) is ConnectError
     assert str(failure) == (
         "can't connect to the proxy 127.0.0.1:1 in front of http://models.invalid/v1: connection refused"
@@ -58,7 +58,7 @@ async def test_a_proxy_that_is_down_is_told_from_a_server_that_is(monkeypatch: p
 @pytest.mark.parametrize("value", ["socks5://user:password@127.0.0.1:1", "127.0.0.1:3128"])
 async def test_a_proxy_of_another_kind_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", value)
-    failure = await failure_of("http://models.invalid/v1")
+    failure = await failure_of(HttpTransport, "http://models.invalid/v1")
     assert type(failure) is ConfigurationError
     assert str(failure) == "http_proxy in the environment does not begin with http:// or https://"
 
@@ -103,6 +103,6 @@ async def test_a_tls_connection_goes_through_the_proxy_s_tunnel(
 
         async with RawServer(tunnel) as between:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{between.port}")
-            assert await body_of(server.url, ca_file=ca_file) == b"hi"
+            assert await body_of(HttpTransport, server.url, ca_file=ca_file) == b"hi"
             assert between.requests[0].startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % server.port)
         assert server.requests[0].startswith(b"POST / HTTP/1.1\r\n")

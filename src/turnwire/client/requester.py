@@ -14,7 +14,8 @@ from turnwire.client.turn_state import TURN_STATE_HEADER, TurnState
 from turnwire.client.watch import StreamWatch
 from turnwire.errors import ApiError, ErrorResponse, IdleTimeout
 from turnwire.telemetry import RequestRecord, RequestTelemetry
-from turnwire.transport.http import HttpRequest, HttpResponse, HttpTransport
+from turnwire.transport.http import HttpTransport
+from turnwire.transport.message import HttpRequest, HttpResponse
 from turnwire.wire.failure import failure_from_response
 
 __all__ = ["USER_AGENT", "Requester", "read_refusal", "refusal"]

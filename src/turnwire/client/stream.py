@@ -24,7 +24,7 @@ from turnwire.errors import ApiError, Disconnected, IdleTimeout, ProtocolError, 
 from turnwire.event import Completed, Created, ModelsEtag, RateLimits, ResponseEvent, ServerModel, StreamRestarted
 from turnwire.item import ResponseItem
 from turnwire.telemetry import PollOutcome
-from turnwire.transport.http import read_whole
+from turnwire.transport.message import read_whole
 from turnwire.wire.answer_decoder import AnswerDecoder, Ending
 
 __all__ = ["AnswerBody", "Asked", "ResponseStream", "read_whole_answer"]

@@ -68,6 +68,7 @@ class Account:
         self._api = api
         self._model = model
         self._started = time.monotonic()
+        self._lease: Lease | None = None
         self._exchange: Exchange | None = None
         self._dropped = 0
         self._fingerprints = accounts.fingerprints if access_log.is_kept() else None
@@ -90,9 +91,9 @@ class Account:
 
     def looks_elsewhere(self) -> None:
         """The upstream that was asked has failed, and another one is looked for."""
-        if self._trace is not None and self._exchange is not None:
-            error = self._exchange.error
-            self._trace.give_up(None if error is None else type(error).__name__)
+        error = None if self._lease is None else self._lease.error
+        if self._trace is not None and error is not None:
+            self._trace.give_up(type(error).__name__)
 
     def asks(self, lease: Lease, exchange: Exchange, *, waited: float) -> None:
         """An upstream is asked next, for whose lease it took so many seconds."""
@@ -101,6 +102,7 @@ class Account:
             self._metrics.moved(self.tried[-1])
             _log.warning("%s moves from %s to %s", self._inquiry.request_id, self.tried[-1], lease.name)
         self.tried.append(lease.name)
+        self._lease = lease
         self._exchange = exchange
         if self._trace is not None:
             self.forwarded |= self._trace.ask(lease.served)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from turnwire.errors import RateLimited
 from turnwire.gateway.access_log import Fingerprints
 from turnwire.gateway.account import Account, Accounts
+from turnwire.gateway.attempt import Attempt, Patience
 from turnwire.gateway.catalog import Served
 from turnwire.gateway.dropped import DROPPED_HEADER, dropped_header
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
@@ -18,7 +19,7 @@ from turnwire.gateway.forwarding import response_headers
 from turnwire.gateway.inquiry import REQUEST_ID_HEADER, Inquiry
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.pool import Lease, Pool
-from turnwire.gateway.relay import Attempt, Patience, Relay, RelayEnd
+from turnwire.gateway.relay import Relay, RelayEnd
 from turnwire.gateway.sink import Sink
 from turnwire.gateway.turn import Turn, Turns
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from turnwire.gateway.tracing import Tracing
 
 __all__ = ["Answering", "MakeExchange"]
+
+_RETRY_COUNT = "x-stainless-retry-count"
+"""How often its client had sent a request before: what OpenAI's SDKs say, and nobody else."""
 
 MakeExchange: TypeAlias = Callable[[Served, int], Exchange]
 """Makes the exchange for a model as one upstream serves it; the number is the `Exchange.position` that it begins at."""
@@ -75,6 +79,8 @@ class Answering:
         keep: Callable[[Outcome], Awaitable[None]] | None = None,
     ) -> RelayEnd:
         """Carries one answer over, from whichever upstream gives it; ``keep`` is that of `Relay`."""
+        if api != "websocket" and inquiry.headers.get(_RETRY_COUNT, "").lstrip("0").isdecimal():
+            self._accounts.metrics.asked_again(api)  # a WebSocket's headers are its handshake's
         with self._counted(inquiry.caller.tenant):
             account = self._accounts.open(inquiry, turn, sink, api=api, model=model, streams=streams)
             relay = Relay(

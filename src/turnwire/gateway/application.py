@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turnwire.errors import ApiError
 from turnwire.gateway import access_log
@@ -102,6 +103,23 @@ class GatewayApplication(Starlette):
         self._enter(Rooms(configuration, catalog, self._ground, self._sockets))
         self._retire(upstream for upstream in before.catalog.upstreams if upstream not in upstreams)
         await before.close()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What Starlette puts around the paths, and a way past it, unless there is more around them than its own."""
+        around = super().build_middleware_stack()
+        return around if self.user_middleware else self._past(around)
+
+    def _past(self, around: ASGIApp) -> ASGIApp:
+        """Requests for answers go straight to their endpoint, which asks for nothing that is around the others.
+
+        Somebody waits for their first word, and routes and middlewares take a tenth of a millisecond each time.
+        """
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            endpoint = self._rooms.endpoints.get(scope["path"]) if scope["type"] == "http" else None
+            await (endpoint or around)(scope, receive, send)
+
+        return answer
 
     def _enter(self, rooms: Rooms) -> None:
         self._rooms = rooms

@@ -102,7 +102,7 @@ class _Model(Struct):
     owned_by: Any = None
     max_model_len: Any = None  # vLLM, SGLang
     context_length: Any = None  # OpenRouter and other providers
-    meta: Any = None  # llama.cpp
+    meta: Any = None  # llama.cpp, whose `n_ctx` is that of one slot
 
     @property
     def context_window(self) -> int | None:

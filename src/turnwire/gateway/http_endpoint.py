@@ -63,7 +63,13 @@ class PostEndpoint:
             _log.info("a request was refused: %s", type(error).__name__)
             await sink.refuse(error, {})
             return
-        await self._answer(fields, Inquiry.of(caller, headers, fields.get("client_metadata")), sink)
+        try:
+            await self._answer(fields, Inquiry.of(caller, headers, fields.get("client_metadata")), sink)
+        except Exception:
+            if sink.begun:
+                raise
+            _log.exception("a request failed in the gateway")
+            await sink.refuse(ApiError("the gateway failed on this request; its log says more"), {})
 
 
 def caller_host(scope: Scope) -> str | None:

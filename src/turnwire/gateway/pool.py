@@ -48,6 +48,8 @@ class Lease:
         self.served = served
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the replica is ejected meanwhile: what it has not answered yet may be asked elsewhere."""
+        self.error: ApiError | None = None
+        """What the request has failed with."""
 
     def __repr__(self) -> str:
         return f"<Lease of {self.name}, {'open' if self._open else 'over'}>"
@@ -71,6 +73,7 @@ class Lease:
 
     def failed(self, error: ApiError) -> None:
         """The request has failed; what that says of the replica is for the pool to know."""
+        self.error = error
         self._pool.failed(self.name, error)
 
     def end(self) -> None:

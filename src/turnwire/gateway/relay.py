@@ -9,7 +9,9 @@ What the bytes mean is the exchange's business, and where they go the sink's. Th
 * a client that leaves takes its upstream request along, and so does one that does not read for too long. Meanwhile
   it holds up its own upstream request alone, for nothing is read that was not written.
 
-Two tasks write, the one that carries the answer and the one that keeps the time; a lock keeps them apart.
+The request's own task carries the answer. What it can't wait for meanwhile (time that passes, a client that leaves, a
+replica that is left out) comes as a callback, which cancels the task where it waits and says why, as `asyncio.timeout`
+does: for each read of an upstream no other task wakes up. A sign of life is a short task of its own.
 """
 
 from __future__ import annotations
@@ -17,20 +19,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
-
-from msgspec import Struct
+from typing import Literal, TypeAlias
 
 from turnwire.client.turn_state import TURN_STATE_HEADER
 from turnwire.errors import ApiError, Disconnected, IdleTimeout, ProtocolError, RetryableError, ServerOverloaded
+from turnwire.gateway.attempt import Attempt, Patience, Route
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
 from turnwire.gateway.health import may_move
-from turnwire.gateway.pool import Lease
 from turnwire.gateway.sink import Sink
-from turnwire.gateway.upstream import Upstream
-from turnwire.transport.http import HttpResponse, read_whole
+from turnwire.transport.message import HttpResponse, read_whole
 
-__all__ = ["Attempt", "Patience", "Relay", "RelayEnd", "Route"]
+__all__ = ["Relay", "RelayEnd"]
 
 _log = logging.getLogger("turnwire.gateway")
 
@@ -43,47 +42,6 @@ _LAST_WORDS = 1.0
 """Seconds that a client gets to take its answer's failure when the gateway ends."""
 _MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer, streamed or not: what is kept of one that never ends would fill the memory."""
-
-
-class Patience(Struct, frozen=True):
-    """How long is waited for what, in seconds."""
-
-    keepalive_interval: float = 15.0
-    """Silence after which a client gets a sign of life."""
-    client_timeout: float = 60.0
-    """How long a client may leave what was written to it unread."""
-
-
-class Attempt(Struct, frozen=True, eq=False):
-    """One upstream, asked for an answer."""
-
-    exchange: Exchange
-    lease: Lease
-    token: str | None = None
-    """The upstream's own turn state."""
-    headers: Mapping[str, str] = {}
-    """What the client is to be told of this attempt."""
-
-    @property
-    def upstream(self) -> Upstream:
-        """The upstream."""
-        return self.lease.served.upstream
-
-
-class Route(Protocol):
-    """Where a request may go: one upstream after the other, each once."""
-
-    async def next(self, position: int = 0) -> Attempt:
-        """The next attempt; raises the `ApiError` that says why there is none.
-
-        ``position`` is that of the last attempt's exchange, where the client's stream has begun.
-        """
-
-    def has_other(self) -> bool:
-        """Whether `next` would give one that is well."""
-
-    def token(self, lease: Lease, upstream_token: str | None) -> str | None:
-        """A token for the turn, given the upstream's own where it has one; None where the client has a token."""
 
 
 class Relay:
@@ -115,16 +73,22 @@ class Relay:
         self._forwarded = forwarded
         self._returned = returned
         self._keep = keep
-        self._time = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
+        self._task: asyncio.Task[object]
+        self._timer: asyncio.TimerHandle | None = None
         self._response: HttpResponse | None = None
-        self._writing = asyncio.Lock()
+        self._writing = False  # the client is being told something
+        self._left: asyncio.Task[None] | None = None  # waits for the client to leave
+        self._sign: asyncio.Task[None] | None = None  # a sign of life that is being given
+        self._given_up: ApiError | None = None  # why the attempt was cancelled
+        self._lost = False  # why the relay was: the client has left, or does not read
         self._opening: list[bytes] | None = None  # the stream's first events, once they are made
         self._held: list[bytes] = []  # events that came, and are nothing of an answer yet
         self._size = 0  # bytes of the attempt's answer so far
         self._asking = False  # the attempt is under way, and was not given up
         self._begun = False  # the stream's head was sent
         self._told = False  # the client has all that it will get
-        self._turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done at the next attempt
         self._started = self._heard_at = self._wrote_at = self._time()
         self.attempt: Attempt | None = None
         """The last attempt; None as long as the request waits for an upstream."""
@@ -137,66 +101,113 @@ class Relay:
 
     async def run(self) -> RelayEnd:
         """Carries the answer over."""
-        self._carrying = asyncio.create_task(self._carry())
-        left = asyncio.create_task(self._sink.left())
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._task = task
+        self._loop.call_soon(self._attend)
         try:
-            while not self._carrying.done():
-                if self._told:
-                    await asyncio.wait((self._carrying,))
-                elif left.done() or not await self._look_after(left):
-                    return "left"
-            if not self._carrying.cancelled():
-                self._carrying.result()
+            await self._carry()
         except asyncio.CancelledError:
+            if self._lost and not task.uncancel():
+                return "left"
             # The gateway ends before the answer does: whoever waits for it hears so.
-            await _cancelled(self._carrying)
-            if not self._told:
+            if not (self._told or self._lost):
                 await self._in_time(self._fail(ServerOverloaded("the gateway is shutting down", 1.0)), _LAST_WORDS)
             raise
         finally:
-            await _cancelled(self._carrying)
-            await _cancelled(left)
+            self._told = True  # whatever is still to come comes too late
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._left is not None:
+                self._left.cancel()
+            if self._sign is not None:
+                self._sign.cancel()
+                await asyncio.wait((self._sign,))
             self._leave_upstream()
         return "completed" if self.error is None else "failed"
 
-    async def _look_after(self, left: asyncio.Task[None]) -> bool:
-        """Waits until something happens, or something is due; whether the client is still of interest."""
+    def _attend(self) -> None:
+        """Begins to look after the client, and makes ready what it will be told first.
+
+        It happens as soon as something has to be waited for. As a rule that is the upstream, which was asked by then
+        and takes its own time: nobody waits for any of this.
+        """
+        if self._told or self._lost:
+            return
+        self._left = asyncio.create_task(self._sink.left())
+        self._left.add_done_callback(self._client_left)
+        self._look_at(self._started + min(self._patience.keepalive_interval, self._patience.client_timeout))
+        if self.attempt is not None and self._sink.shows_headers:
+            self._open(self.attempt)
+
+    def _client_left(self, left: asyncio.Task[None]) -> None:
+        if not self._told:
+            self._lose()
+        if not left.cancelled():
+            left.exception()  # seen: whatever it is, nobody listens
+
+    def _lose(self) -> None:
+        """Ends it all: there is nobody to tell anything."""
+        if not self._lost:
+            self._lost = True
+            self._task.cancel()
+
+    def _give_up(self, error: ApiError) -> None:
+        """Gives up on the upstream that is being asked."""
+        self._asking = False
+        self._given_up = error
+        self._task.cancel()
+
+    def _replica_lost(self, attempt: Attempt) -> None:
+        """The replica was left out: what it has not begun to answer may be asked elsewhere, where that helps."""
+        if attempt is not self.attempt or attempt.exchange.committed or not self._waits(attempt):
+            return
+        if self._route.has_other():  # else it is better waited for than given up
+            self._give_up(Disconnected("it was left out while it was asked"))
+
+    def _waits(self, attempt: Attempt) -> bool:
+        """Whether it is the upstream that is waited for."""
+        return self._asking and not self._writing and self._sign is None and not attempt.exchange.over
+
+    def _look_at(self, due: float) -> None:
+        """Has `_look` look at this time, or before."""
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """Does what is due, and sees to it that somebody looks when the next thing is."""
+        self._timer = None
         patience, attempt, now = self._patience, self.attempt, self._time()
-        awaited: list[asyncio.Future[None]] = [self._carrying, left, self._turned]
         due = now + min(patience.keepalive_interval, patience.client_timeout)
-        if self._writing.locked():
+        if self._told or self._lost:
+            return
+        if self._writing or self._sign is not None:
             unread_until = self._wrote_at + patience.client_timeout
             if unread_until <= now:
-                return self._lost_patience()
+                _log.warning("a client did not read for %g s and was left", patience.client_timeout)
+                self._lose()
+                return
             due = min(due, unread_until)
-        elif attempt is not None and self._asking and not attempt.exchange.over:
-            if not attempt.exchange.committed:
-                if not attempt.lease.lost.done():
-                    awaited.append(attempt.lease.lost)
-                elif self._route.has_other():  # else it is better waited for than given up
-                    await self._abandon(Disconnected("it was left out while it was asked"))
-                    return True
+        elif attempt is not None and self._waits(attempt):
             idle_timeout = attempt.upstream.idle_timeout
             silent_until = self._heard_at + idle_timeout
             if silent_until <= now:
-                await self._abandon(IdleTimeout(f"it said nothing for idle_timeout, {idle_timeout:g} s"))
-                return True
-            due = min(due, silent_until)
-            if self._streams:
-                if self._wrote_at + patience.keepalive_interval <= now:
-                    if not await self._in_time(self._give_sign(attempt), patience.client_timeout):
-                        return self._lost_patience()
-                    now = self._time()
-                due = min(due, self._wrote_at + patience.keepalive_interval)
-        await asyncio.wait(awaited, timeout=due - now, return_when=asyncio.FIRST_COMPLETED)
-        return True
-
-    async def _abandon(self, error: ApiError) -> None:
-        """Gives up on the upstream that is being asked."""
-        self._asking = False
-        await _cancelled(self._carrying)
-        assert self.attempt is not None  # noqa: S101 - somebody is being asked
-        self._carrying = asyncio.create_task(self._carry(self.attempt.upstream.blamed(error)))
+                self._give_up(IdleTimeout(f"it said nothing for idle_timeout, {idle_timeout:g} s"))
+            else:
+                due = min(due, silent_until)
+                if self._streams:
+                    sign_due = self._wrote_at + patience.keepalive_interval
+                    if sign_due <= now:
+                        self._wrote_at = now
+                        self._sign = asyncio.create_task(self._give_sign(attempt))
+                        self._sign.add_done_callback(self._sign_given)
+                    else:
+                        due = min(due, sign_due)
+        self._look_at(due)
 
     def _leave_upstream(self) -> None:
         if self._response is not None:
@@ -214,18 +225,12 @@ class Relay:
             return False
         return True
 
-    def _lost_patience(self) -> Literal[False]:
-        _log.warning("a client did not read for %g s and was left", self._patience.client_timeout)
-        return False
-
-    async def _carry(self, failure: ApiError | None = None) -> None:
-        """Asks one upstream after the other, to the end of an answer, or until none may be asked any more.
-
-        ``failure`` is that of the last one, where it was given up.
-        """
+    async def _carry(self) -> None:
+        """Asks one upstream after the other, to the end of an answer, or until none may be asked any more."""
         events: Sequence[bytes] = ()
+        failure: ApiError | None = None
         try:
-            attempt = await (self._route.next() if failure is None else self._elsewhere(failure))
+            attempt: Attempt | None = await self._route.next()
             while attempt is not None:
                 self._turn_to(attempt)
                 try:
@@ -254,10 +259,9 @@ class Relay:
         """Makes an attempt the current one."""
         self.attempt = attempt
         self._heard_at = self._time()
-        self._asking = True
         self._size = 0
-        self._turned.set_result(None)
-        self._turned = asyncio.get_running_loop().create_future()
+        self._look_at(self._heard_at + attempt.upstream.idle_timeout)
+        attempt.lease.lost.add_done_callback(lambda _: self._replica_lost(attempt))
         if not self._begun:
             self._headers = {**self._own_headers, **attempt.headers}
             self._opening = None
@@ -278,7 +282,20 @@ class Relay:
             return None  # what this one said is more to the point
 
     async def _try(self, attempt: Attempt) -> Sequence[bytes]:
-        """Asks an upstream and hands on what it says; gives the events at the end of its answer, not told yet."""
+        """Asks an upstream, unless it is given up; gives the events at the end of its answer, not told yet."""
+        self._asking = True
+        try:
+            return await self._answer_of(attempt)
+        except asyncio.CancelledError:
+            given_up, self._given_up = self._given_up, None
+            if given_up is None or self._task.uncancel():
+                raise  # it is all to end
+            raise given_up from None
+        finally:
+            self._asking = False
+
+    async def _answer_of(self, attempt: Attempt) -> Sequence[bytes]:
+        """Asks an upstream and hands on what it says, but for the last events."""
         exchange = attempt.exchange
         response = await self._ask(attempt)
         if response.content_type == "text/html":
@@ -315,10 +332,7 @@ class Relay:
         elif self._streams:
             await self._write(events, last=True)
         else:
-            async with self._writing:
-                self._wrote_at = self._time()
-                await self._sink.answer(exchange.document(), self._headers)
-                self._told = True
+            await self._tell(self._sink.answer(exchange.document(), self._headers))
 
     async def _ask(self, attempt: Attempt) -> HttpResponse:
         """The upstream's response, with all that is known once it is there."""
@@ -359,16 +373,23 @@ class Relay:
         return events
 
     def _open(self, attempt: Attempt, upstream_token: str | None = None) -> None:
-        """Makes the turn's token and the stream's first events, which come before any other, if not done yet."""
-        if self._opening is None:
+        """Makes the turn's token and the stream's first events, which come before any other, if not done yet.
+
+        The token is made anew for that of the upstream, which comes with its head, unless the client has it already.
+        """
+        if self._opening is None or (upstream_token is not None and not self._begun):
             token = self._route.token(attempt.lease, upstream_token)
             if token is not None:
                 self._headers[TURN_STATE_HEADER] = token
+        if self._opening is None:
             self._opening = attempt.exchange.start({} if self._sink.shows_headers else self._headers)
 
     async def _write(self, events: Sequence[bytes], *, last: bool = False) -> None:
         """Writes more of the stream, behind its beginning."""
-        async with self._writing:
+        self._writing = True
+        try:
+            if self._sign is not None:
+                await asyncio.wait((self._sign,))
             self._wrote_at = began = self._time()
             if not self._begun:
                 events = [*await self._begin(), *events]
@@ -376,16 +397,34 @@ class Relay:
             if last:
                 await self._sink.end()
                 self._told = True
-            self._heard_at += self._time() - began  # meanwhile nobody listened
+        finally:
+            self._writing = False
+        self._heard_at += self._time() - began  # meanwhile nobody listened
+
+    async def _tell(self, telling: Awaitable[None]) -> None:
+        """Has the client told all that it gets, where that is no stream."""
+        self._wrote_at = self._time()
+        self._writing = True
+        try:
+            await telling
+            self._told = True
+        finally:
+            self._writing = False
 
     async def _give_sign(self, attempt: Attempt) -> None:
-        """Writes that the answer is still to come."""
-        async with self._writing:
-            self._wrote_at = self._time()
-            self._open(attempt)
-            events = [] if self._begun else await self._begin()
-            await self._sink.write([*events, *attempt.exchange.keepalive()])
-            self.signs += 1
+        """Writes that the answer is still to come, unless something was told since."""
+        if self._writing or self._told:
+            return
+        self._open(attempt)
+        events = [] if self._begun else await self._begin()
+        await self._sink.write([*events, *attempt.exchange.keepalive()])
+        self.signs += 1
+
+    def _sign_given(self, sign: asyncio.Task[None]) -> None:
+        self._sign = None
+        if not sign.cancelled() and (error := sign.exception()) is not None:
+            _log.error("a sign of life failed", exc_info=error)
+            self._lose()
 
     async def _begin(self) -> list[bytes]:
         """Sends the head of the stream; gives its first events."""
@@ -420,16 +459,4 @@ class Relay:
     async def _refuse(self, error: ApiError) -> None:
         """Says no by an HTTP status. A turn begins with an answer, so there is no token."""
         headers = {name: value for name, value in self._headers.items() if name != TURN_STATE_HEADER}
-        async with self._writing:
-            self._wrote_at = self._time()
-            await self._sink.refuse(error, headers)
-            self._told = True
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Ends a task and waits for its end, whatever that is."""
-    if not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()
+        await self._tell(self._sink.refuse(error, headers))

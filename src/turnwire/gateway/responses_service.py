@@ -126,8 +126,9 @@ class ResponsesService:
         memory: ConnectionMemory | None,
     ) -> None:
         """Answers at once that nothing was answered: the next request goes on from here. Its token is the turn's."""
+        now = time.time()
         encoder = ResponsesEncoder(
-            response_id=_new_id(), model=received.model, clock=time.time, request=received.fields, framing=framing
+            response_id=_new_id(), model=received.model, clock=lambda: now, request=received.fields, framing=framing
         )
         headers = {REQUEST_ID_HEADER: inquiry.request_id}
         answering = self._answering
@@ -135,15 +136,15 @@ class ResponsesService:
         if token is not None:
             headers[TURN_STATE_HEADER] = token
         completed = Completed(encoder.response.response_id)
+        response = encoder.response.ended(completed)
+        await self._keep(Outcome(completed.response_id, response), received, recalled, inquiry, memory)
         if received.stream:
             started = encoder.start({} if sink.shows_headers else headers)
             await sink.begin(headers)
             await sink.write([*started, *encoder.encode([completed])])
             await sink.end()
         else:
-            await sink.answer(msgspec.json.encode(encoder.response.ended(completed)), headers)
-        if memory is not None:
-            memory.remember(encoder.response.response_id, recalled.items, ())
+            await sink.answer(msgspec.json.encode(response), headers)
 
     async def _answer_in_background(
         self,

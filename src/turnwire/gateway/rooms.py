@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from turnwire.gateway.access_log import Fingerprints
 from turnwire.gateway.account import configured_tracing
 from turnwire.gateway.answering import Answering
+from turnwire.gateway.attempt import Patience
 from turnwire.gateway.background import Background
 from turnwire.gateway.caller import Callers
 from turnwire.gateway.catalog import Catalog
@@ -32,15 +33,14 @@ from turnwire.gateway.configuration import GatewayConfiguration
 from turnwire.gateway.drain import draining
 from turnwire.gateway.http_endpoint import PostEndpoint
 from turnwire.gateway.inquiry import plain_headers
+from turnwire.gateway.metered_store import MeteredStore
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.openapi import DESCRIPTION
 from turnwire.gateway.pool import Pool, QueueLimits
 from turnwire.gateway.prober import keep_probing
 from turnwire.gateway.refusal import NotServed
-from turnwire.gateway.relay import Patience
 from turnwire.gateway.responses_service import ResponsesService
 from turnwire.gateway.socket_endpoint import SocketEndpoint, SocketService
-from turnwire.gateway.store import ResponseStore
 from turnwire.gateway.stored_endpoint import stored_routes
 from turnwire.gateway.token_counting import TokenCountingService
 from turnwire.gateway.turn import Turns
@@ -59,7 +59,7 @@ _SOCKET_ONLY = NotServed(
 class Ground(Struct, frozen=True):
     """What one configuration hands on to the next."""
 
-    store: ResponseStore
+    store: MeteredStore
     background: Background
     secrets: tuple[str, ...]
     metrics: Metrics
@@ -91,6 +91,14 @@ class Rooms:
         )
         responses = ResponsesService(self._answering, ground.store, ground.background)
         self.socket_service = SocketService(configuration, self._callers, responses)
+        post = partial(PostEndpoint, configuration, self._callers)
+        self.endpoints: Mapping[str, PostEndpoint] = {
+            "/v1/responses": post(responses.answer, other_methods=_SOCKET_ONLY),
+            "/v1/responses/compact": post(CompactionService(self._answering, ground.store).answer),
+            "/v1/responses/input_tokens": post(TokenCountingService(self._answering, ground.store).answer),
+            "/v1/chat/completions": post(ChatService(self._answering).answer),
+        }
+        """What answers, by path."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> list[BaseRoute]:
@@ -101,7 +109,7 @@ class Rooms:
         looking_after = (
             _keep_asking(catalog),
             keep_probing(catalog, ground.pool, configuration.probe_interval),
-            ground.metrics.keep_reading(ground.pool, names),
+            ground.metrics.keep_reading(ground.pool, names, ground.store.failures),
         )
         self._tasks = [asyncio.create_task(work) for work in looking_after]
         return self._routes()
@@ -113,19 +121,12 @@ class Rooms:
         await asyncio.wait(self._tasks)
 
     def _routes(self) -> list[BaseRoute]:
-        answering, store, background = self._answering, self._ground.store, self._ground.background
+        store, background = self._ground.store, self._ground.background
         configuration, identify = self.configuration, self._callers.identify
-        post = partial(PostEndpoint, configuration, self._callers)
         return [
-            Route(
-                "/v1/responses",
-                post(self.socket_service.responses.answer, other_methods=_SOCKET_ONLY),
-            ),
+            *(Route(path, endpoint) for path, endpoint in self.endpoints.items()),
             WebSocketRoute("/v1/responses", self._sockets),
-            Route("/v1/responses/compact", post(CompactionService(answering, store).answer)),
-            Route("/v1/responses/input_tokens", post(TokenCountingService(answering, store).answer)),
             *stored_routes(store, background, identify, client_timeout=configuration.client_timeout),
-            Route("/v1/chat/completions", post(ChatService(answering).answer)),
             Route("/v1/models", self._known(self._models)),
             Route("/v1/models/{model:path}", self._known(self._model)),
             Route("/metrics", self._known(self._scrape)),
@@ -156,9 +157,9 @@ class Rooms:
         return _json(self.catalog.entry(name))
 
     async def _scrape(self, _: Request) -> Response:
-        metrics = self._ground.metrics
-        metrics.read(self._ground.pool, [upstream.name for upstream in self.catalog.upstreams])
-        return Response(_scraped(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
+        ground = self._ground
+        ground.metrics.read(ground.pool, [upstream.name for upstream in self.catalog.upstreams], ground.store.failures)
+        return Response(_scraped(ground.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def _description(self, _: Request) -> Response:
         return _json(DESCRIPTION)

@@ -63,6 +63,8 @@ def route(key: bytes, replicas: Iterable[Replica], *, held_by: str | None = None
     known = {replica.name: replica for replica in replicas}
     if held_by in known:
         return [held_by]
+    if len(known) < 2:
+        return list(known)
     names = order(key, {name: replica.weight for name, replica in known.items()})
     if held_by is not None:
         return names

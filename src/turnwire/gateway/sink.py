@@ -58,6 +58,8 @@ class HttpSink:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self.begun = False
+        """The client was told something."""
 
     async def begin(self, headers: Mapping[str, str]) -> None:
         """Sends the head of a stream of events."""
@@ -90,6 +92,7 @@ class HttpSink:
         await self._body(body, more=False)
 
     async def _head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.begun = True
         with suppress(OSError):  # which some servers raise where the client has left, while others do nothing
             await self._send({"type": "http.response.start", "status": status, "headers": list(_raw(headers.items()))})
 

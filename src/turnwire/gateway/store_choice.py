@@ -8,6 +8,7 @@ import platformdirs
 
 from turnwire.errors import ConfigurationError
 from turnwire.gateway.configuration import GatewayConfiguration
+from turnwire.gateway.metered_store import MeteredStore
 from turnwire.gateway.sqlite_store import SqliteStore
 from turnwire.gateway.store import ResponseStore
 
@@ -16,14 +17,16 @@ __all__ = ["open_store"]
 _FILE_NAME = "responses.sqlite"
 
 
-async def open_store(configuration: GatewayConfiguration) -> ResponseStore:
+async def open_store(configuration: GatewayConfiguration) -> MeteredStore:
     """The store, ready for use; the caller closes it. Raises `ConfigurationError` where it can't be used."""
     if configuration.store_url_env is not None:
-        return await _open_redis(configuration, configuration.store_url_env)
-    return SqliteStore(
-        configuration.store_path or platformdirs.user_state_path("turnwire") / _FILE_NAME,
-        ttl=configuration.store_ttl,
-        max_size=configuration.store_max_size,
+        return MeteredStore(await _open_redis(configuration, configuration.store_url_env))
+    return MeteredStore(
+        SqliteStore(
+            configuration.store_path or platformdirs.user_state_path("turnwire") / _FILE_NAME,
+            ttl=configuration.store_ttl,
+            max_size=configuration.store_max_size,
+        )
     )
 
 

@@ -40,7 +40,6 @@ __all__ = ["AnswerTrace", "Tracing"]
 
 _OPERATION = "chat"
 """What the conventions call it over Chat Completions and Responses alike."""
-_UNKNOWN_ERROR = "_OTHER"
 
 _propagator = TraceContextTextMapPropagator()
 """W3C trace context, whatever else the environment asks for: a caller's baggage is not the upstream's to see."""
@@ -91,7 +90,7 @@ class AnswerTrace:
 
     def ask(self, served: Served) -> Mapping[str, str]:
         """An attempt begins, in place of the last: the headers that carry its span to the upstream."""
-        self._end_attempt("failed", self._given_up_with or _UNKNOWN_ERROR, {})
+        self._end_attempt("failed", self._given_up_with, {})
         provider = served.upstream.provider
         address = urlsplit(provider.base_url)
         context = set_span_in_context(self._span)
@@ -111,11 +110,10 @@ class AnswerTrace:
         _propagator.inject(headers, set_span_in_context(self._attempt, context))
         return headers
 
-    def give_up(self, error: str | None) -> None:
-        """The attempt is over, and another one is looked for; ``error`` is the class of what is known to be wrong."""
-        if self._attempt is not None:
-            self._given_up_at = time_ns()
-            self._given_up_with = error
+    def give_up(self, error: str) -> None:
+        """The attempt is over, and another one is looked for; ``error`` is the class of what went wrong."""
+        self._given_up_at = time_ns()
+        self._given_up_with = error
 
     def over(
         self, end: str, *, error: str | None, attempts: int, first_output_after: float | None, usage: TokenUsage | None

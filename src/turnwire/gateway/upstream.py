@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.request import getproxies
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,7 +20,9 @@ from turnwire.client.requester import USER_AGENT, read_refusal
 from turnwire.client.turn_state import TURN_STATE_HEADER
 from turnwire.errors import ApiError, IdleTimeout, ProtocolError
 from turnwire.gateway.configuration import UpstreamConfiguration, WireApi
-from turnwire.transport.http import HttpRequest, HttpResponse, HttpTransport, read_whole
+from turnwire.transport.direct import DirectTransport
+from turnwire.transport.http import HttpTransport, proxy_for
+from turnwire.transport.message import HttpRequest, HttpResponse, Transport, read_whole
 from turnwire.wire.chat import ChatDialect, ReasoningName
 
 __all__ = ["Upstream"]
@@ -40,7 +43,7 @@ class Upstream:
     then it counts as one that speaks Chat Completions and serves the models that the configuration names, if any.
     """
 
-    def __init__(self, configuration: UpstreamConfiguration, *, transport: HttpTransport | None = None) -> None:
+    def __init__(self, configuration: UpstreamConfiguration, *, transport: Transport | None = None) -> None:
         provider = configuration.provider
         self.configuration = configuration
         self.name = configuration.name
@@ -52,7 +55,7 @@ class Upstream:
         """Tokens that a model's prompt and answer may have together, by the upstream's own name, where it said so."""
         self.reasoning_names: dict[str, ReasoningName] = {}
         """What the server was seen to call its reasoning, by its own model name."""
-        self._transport = transport or HttpTransport(open_timeout=provider.open_timeout, ca_file=provider.ca_file)
+        self._transport = transport or _transport(provider)
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name}, {self.wire_api}, {len(self.models)} models>"
@@ -176,3 +179,10 @@ class Upstream:
             raise self.blamed(error) from None
         except TimeoutError:
             raise self._silence() from None
+
+
+def _transport(provider: Provider) -> Transport:
+    """The direct one, but where the environment puts a proxy in between."""
+    if proxy_for(provider.base_url, getproxies()) is None:
+        return DirectTransport(open_timeout=provider.open_timeout, ca_file=provider.ca_file)
+    return HttpTransport(open_timeout=provider.open_timeout, ca_file=provider.ca_file)

@@ -6,12 +6,11 @@ heard of aiohttp.
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -27,90 +26,34 @@ from turnwire.errors import (
     ProtocolError,
     TlsError,
 )
+from turnwire.transport.message import MAX_HEAD, MAX_READ, HttpRequest, HttpResponse
 from turnwire.transport.tls import reason, tls_context
 
-__all__ = ["Body", "HttpRequest", "HttpResponse", "HttpTransport", "proxy_for", "read_whole"]
-
-_MAX_HEAD = 64 * 1024
-_MAX_READ = 64 * 1024
-_DRAIN_TIMEOUT = 0.05
-"""Seconds that a body which says no more of interest gets to end."""
+__all__ = ["HttpTransport", "proxy_for"]
 
 
-class HttpRequest(Struct, frozen=True):
-    """One request with all of its body; ``repr`` shows neither headers nor body, which hold keys and prompts."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    method: str = "POST"
-
-    def __repr__(self) -> str:
-        return f"<HttpRequest {self.method} {self.url.partition('?')[0]}, {len(self.body)} bytes>"
-
-
-class Body(Protocol):
-    """Bytes that come read by read."""
-
-    async def read(self) -> bytes:
-        """The next bytes, at least one; b"" at the proper end."""
-
-
-class HttpResponse:
-    """A response whose head has come and whose body is read with `read`, as fast as the caller asks for it."""
+class _Response(HttpResponse):
+    """A response over aiohttp."""
 
     def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
+        headers = {name.lower(): response.headers[name] for name in response.headers}
+        super().__init__(response.status, headers, where)
         self._response = response
-        self._where = where
-        self.status = response.status
-        self.headers: Mapping[str, str] = {name.lower(): response.headers[name] for name in response.headers}
-        """Names in lower case; of a repeated header the first one."""
-
-    def __repr__(self) -> str:
-        return f"<HttpResponse {self.status} from {self._where}>"
 
     @property
-    def content_type(self) -> str:
-        """The media type in lower case, without parameters; empty where the server gave none."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+    def over(self) -> bool:
+        """The body was read to its proper end, or has none."""
+        return self._response.content.at_eof()
 
     async def read(self) -> bytes:
-        """All bytes that have come since the last read, at least one; b"" at the proper end of the body.
-
-        Raises `Disconnected` where the connection was lost first; a truncated chunked body is one.
-        """
+        """All bytes that have come since the last read, as `HttpResponse.read` says."""
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise _mapped(error, self._where) from None
 
-    async def read_at_most(self, size: int) -> bytes:
-        """The beginning of the body, up to ``size`` bytes, for errors; what can't be read is left out.
-
-        A body that must be whole is read with `read_whole`.
-        """
-        body = b""
-        try:
-            while len(body) < size and (data := await self.read()):
-                body += data
-        except Disconnected:
-            pass
-        return body[:size]
-
-    async def finish(self) -> None:
-        """Gives a body that says no more of interest a moment to end, so that its connection can be used again.
-
-        A server that does not end it loses the connection, nothing else.
-        """
-        try:
-            async with asyncio.timeout(_DRAIN_TIMEOUT):
-                while not self._response.content.at_eof() and await self.read():
-                    pass
-        except (TimeoutError, Disconnected):
-            self.close()
-
     def close(self) -> None:
-        """Closes the connection at once, unless the body was read to its end; may be called at any time."""
+        """Closes the connection at once, unless the body was read to its end."""
         self._response.close()
 
 
@@ -133,8 +76,8 @@ class HttpTransport:
             skip_auto_headers=("user-agent",),
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[trace],
-            max_line_size=_MAX_HEAD,
-            max_field_size=_MAX_HEAD,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
         )
 
     async def __aenter__(self) -> Self:
@@ -146,14 +89,8 @@ class HttpTransport:
         await self.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Sends a request and waits for the response's head; redirects are not followed, for they'd take keys along.
-
-        A kept connection that the server closes instead of answering is replaced by another, as often as there are
-        kept ones: llama.cpp closes after each stream without saying so, just when the next request goes out.
-
-        Raises `ConnectError`, `TlsError`, `ConnectTimeout`, `Disconnected` or `ProtocolError`.
-        """
-        where = request.url.partition("?")[0]
+        """Sends a request and waits for the response's head, as `Transport.send` says."""
+        where = request.where
         if self._session.closed:
             raise ConfigurationError(f"the request to {where} can't be sent: the client is closed")
         proxy = proxy_for(request.url, self._proxies)
@@ -174,24 +111,11 @@ class HttpTransport:
                     continue
                 raise _mapped(error, where) from None
             _bound_reads(response)
-            return HttpResponse(response, where)
+            return _Response(response, where)
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._session.close()
-
-
-async def read_whole(body: Body, max_size: int) -> bytes:
-    """All of a body, to its proper end; how long that may take is the caller's to say.
-
-    Raises `ProtocolError` once it takes more than ``max_size`` bytes, and what its `read` raises.
-    """
-    whole = bytearray()
-    while data := await body.read():
-        whole += data
-        if len(whole) > max_size:
-            raise ProtocolError(f"the answer takes more than {max_size} bytes")
-    return bytes(whole)
 
 
 class _ConnectionUse(Struct):
@@ -228,7 +152,7 @@ def _bound_reads(response: aiohttp.ClientResponse) -> None:
     """
     transport = None if response.connection is None else response.connection.transport
     if transport is not None and hasattr(transport, "max_size"):
-        transport.max_size = _MAX_READ
+        transport.max_size = MAX_READ
 
 
 def _mapped(error: Exception, where: str) -> ApiError:

@@ -136,6 +136,19 @@ async def test_the_sdk_asks_again_where_that_may_help() -> None:
         assert len(answered(upstream)) == 3
 
 
+async def test_what_the_sdk_asks_again_is_counted() -> None:
+    turns = [Turn(fault=Status(503)), Turn(fault=Status(503)), Turn(text="Hi")]
+    async with (
+        ScriptedServer(turns, models=[MODEL]) as upstream,
+        serving(upstream.base_url) as gateway,
+        sdk(gateway, max_retries=2) as client,
+    ):
+        client._calculate_retry_timeout = lambda *_: 0.0
+        assert (await ask_responses(client)).output_text == "Hi"
+        scraped = await client.with_options(base_url=gateway.server.url).get("/metrics", cast_to=str)
+    assert 'turnwire_client_retries_total{api="responses"} 2.0' in scraped.splitlines()
+
+
 async def test_an_upstream_that_is_cut_before_it_says_anything_is_refused() -> None:
     cut = Turn(text="Grüezi", fault=CutCleanly(0))
     async with scripted(*[cut] * 4) as (client, _):

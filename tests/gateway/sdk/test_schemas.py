@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from tests.gateway.sdk.llama_answers import TOOLS
 from tests.gateway.sdk.speaking import speaking, talking, validate_response
-from tests.gateway.serving import MODEL, ServedGateway, serving
+from tests.gateway.serving import MODEL, ServedGateway, answered, serving
 from turnwire.event import TokenUsage
 from turnwire.item import FunctionCall
 from turnwire.testing import CutCleanly, ErrorEvent, Fault, ScriptedServer, Turn
@@ -119,6 +119,29 @@ async def test_an_answer_that_fails_on_its_way(fault: Fault) -> None:
             response = events[-1]["response"]
             assert response["status"] == "failed"
             assert response["error"]["code"] == "server_error"
+
+
+@pytest.mark.usefixtures("nothing_left")
+async def test_a_warm_up_is_a_response_without_output_to_go_on_from_over_all_transports() -> None:
+    async with (
+        ScriptedServer([Turn(text="Grüezi")] * 3, models=[MODEL]) as upstream,
+        serving(upstream.base_url) as gateway,
+        speaking(gateway) as speaker,
+        talking(gateway) as socket,
+    ):
+        fields = {"input": "Hello", "tools": TOOLS, "generate": False}
+        whole = await speaker.ask(**fields)
+        streamed = (await speaker.stream(**fields))[-1]["response"]
+        framed = await socket.ask(**fields)
+        assert shape(whole) == shape(streamed) == shape(framed)
+        assert (whole["status"], whole["output"], whole["usage"]) == ("completed", [], None)
+        assert answered(upstream) == []
+        for response in (whole, streamed, framed):
+            assert await speaker.request("GET", f"responses/{response['id']}") == response
+            next_one = await speaker.ask(input="And now?", previous_response_id=response["id"])
+            assert [item["type"] for item in next_one["output"]] == ["message"]
+        questions = [[message["content"] for message in request.json["messages"]] for request in answered(upstream)]
+        assert questions == [["Hello", "And now?"]] * 3
 
 
 async def test_answers_of_a_real_server(gateway: ServedGateway) -> None:

@@ -1,0 +1,268 @@
+"""One HTTP/1.1 connection over httptools: a request at a time, and its response as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from turnwire.errors import ApiError, Disconnected, ProtocolError
+from turnwire.transport.content_coding import CODINGS, Inflater
+from turnwire.transport.message import MAX_HEAD, MAX_READ, HttpResponse
+
+__all__ = ["DirectConnection", "DirectResponse", "NotAnswered"]
+
+
+class NotAnswered(Exception):
+    """The connection was closed before a byte of a response came."""
+
+
+class DirectResponse(HttpResponse):
+    """A response on a `DirectConnection`, which feeds it."""
+
+    def __init__(self, connection: DirectConnection, status: int, headers: dict[str, str], where: str) -> None:
+        super().__init__(status, headers, where)
+        self._connection: DirectConnection | None = connection
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._paused = False
+        self._ended = False
+        self._error: ApiError | None = None
+        self._reader: asyncio.Future[None] | None = None
+        coding = headers.get("content-encoding", "identity").strip().lower()
+        self._inflater = Inflater(MAX_READ) if coding in CODINGS else None
+        if self._inflater is None and coding != "identity":
+            known = ", ".join(sorted(CODINGS))
+            self._error = ProtocolError(f"{where} sent its answer in content-encoding {coding!r}; known are {known}")
+
+    @property
+    def over(self) -> bool:
+        """The body was read to its proper end, or has none."""
+        return self._ended and not self._pieces and self._error is None and self._inflater is None
+
+    async def read(self) -> bytes:
+        """All bytes that have come since the last read, as `HttpResponse.read` says."""
+        if self._inflater is None:
+            return await self._read()
+        try:
+            return await self._inflate(self._inflater)
+        except zlib.error:
+            self.close()
+            self._error = Disconnected(f"{self._where} broke off in the middle of its response")
+            raise self._error from None
+
+    def close(self) -> None:
+        """Closes the connection at once, unless the body was read to its end."""
+        if self._connection is not None:
+            self._connection.abort()
+            self.lost(Disconnected(f"the response from {self._where} was closed"))
+
+    def take(self, data: bytes) -> None:
+        """More of the body has come."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_READ and not self._paused and self._connection is not None:
+            self._paused = True
+            self._connection.pause()
+        self._wake()
+
+    def end(self) -> None:
+        """The body has come to its proper end; the connection is none of its business any more."""
+        if self._paused and self._connection is not None:
+            self._connection.resume()
+        self._connection = None
+        self._ended = True
+        self._wake()
+
+    def lost(self, error: ApiError) -> None:
+        """The connection was lost before that end."""
+        self._connection = None
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    async def _read(self) -> bytes:
+        pieces = self._pieces
+        while not pieces:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            if self._connection is not None:
+                self._connection.resume()
+        return data
+
+    async def _inflate(self, inflater: Inflater) -> bytes:
+        while not (said := inflater.read()):
+            if not inflater.has_more:
+                data = await self._read()
+                if not data:
+                    if not inflater.ended:
+                        raise zlib.error
+                    self._inflater = None
+                    return b""
+                inflater.feed(data)
+        return said
+
+    def _wake(self) -> None:
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+
+class DirectConnection(asyncio.Protocol):
+    """A connection to a server. ``on_free`` is called when it can take another request, ``on_lost`` when it is gone."""
+
+    def __init__(
+        self, on_free: Callable[[DirectConnection], None], on_lost: Callable[[DirectConnection], None]
+    ) -> None:
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._where = ""
+        self._awaited: asyncio.Future[DirectResponse] | None = None  # a response whose head has not come
+        self._response: DirectResponse | None = None  # the one whose body comes
+        self._headers: dict[str, str] = {}
+        self._unframed = 0  # bytes since the last that were of a body
+        self._heard = False
+        self.free_since = 0.0
+        """When it became free, by the loop's clock."""
+        self.gone = False
+        """It is closed, or about to be."""
+
+    async def ask(self, head: bytes, body: bytes, where: str) -> DirectResponse:
+        """The response to a request, once its head has come; ``where`` is what errors call the server.
+
+        Raises `NotAnswered`, `Disconnected` or `ProtocolError`.
+        """
+        self._where = where
+        self._heard = False
+        self._unframed = 0
+        self._headers = {}
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._transport.writelines((head, body))
+        try:
+            return await self._awaited
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Closes it at once; whoever waits for something from it hears so."""
+        self.gone = True
+        self._transport.abort()
+
+    def pause(self) -> None:
+        """Has the server wait with more."""
+        if not self.gone:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        if not self.gone:
+            self._transport.resume_reading()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The server has accepted."""
+        self._transport = cast(asyncio.Transport, transport)
+        _bound_reads(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """More of a response; what comes unasked ends the connection."""
+        if self._awaited is None and self._response is None:
+            self.abort()
+            return
+        self._heard = True
+        self._unframed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(ProtocolError(f"{self._where} answered with another protocol than HTTP"))
+        except httptools.HttpParserError as error:
+            complaint = str(error).rstrip(".")
+            self._fail(
+                ProtocolError(f"{self._where} did not answer in proper HTTP: {complaint[:1].lower()}{complaint[1:]}")
+            )
+        else:
+            if self._unframed > MAX_HEAD:
+                self._fail(ProtocolError(f"{self._where} sent a head of more than {MAX_HEAD} bytes"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed, by whichever side."""
+        aborted, self.gone = self.gone, True
+        response, awaited = self._response, self._awaited
+        self._response = self._awaited = None
+        if response is not None:
+            if exc is None and not aborted and _ends_with_connection(self._headers):
+                response.end()
+            else:
+                response.lost(Disconnected(f"{self._where} broke off in the middle of its response"))
+        elif awaited is not None and not awaited.done():
+            lost = Disconnected(f"the connection to {self._where} was lost before the response was whole")
+            awaited.set_exception(lost if self._heard else NotAnswered())
+        self._on_lost(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which nobody reads."""
+        if self._response is None:
+            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; those of informational responses are only told by the way."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._headers = {}
+        elif self._awaited is not None:
+            response = self._response = DirectResponse(self, status, self._headers, self._where)
+            awaited, self._awaited = self._awaited, None
+            if not awaited.done():
+                awaited.set_result(response)
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._unframed = 0
+        if self._response is not None:
+            self._response.take(data)
+
+    def on_message_complete(self) -> None:
+        """The body has come to its end."""
+        response = self._response
+        if response is None:
+            return
+        self._response = None
+        response.end()
+        # An answer before all of the question was sent leaves the rest of that in the way.
+        if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size():
+            self._on_free(self)
+        else:
+            self.gone = True
+            self._transport.close()
+
+    def _fail(self, error: ProtocolError) -> None:
+        if self._response is not None:
+            self._response.lost(error)
+        elif self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(error)
+        self.abort()
+
+
+def _ends_with_connection(headers: dict[str, str]) -> bool:
+    """Whether a body has no other end (RFC 9112, section 6.3)."""
+    return "content-length" not in headers and not headers.get("transfer-encoding", "").lower().endswith("chunked")
+
+
+def _bound_reads(transport: asyncio.BaseTransport) -> None:
+    """Has the standard library's event loop read 64 KiB at a time: see `turnwire.transport.http`."""
+    if hasattr(transport, "max_size"):
+        transport.max_size = MAX_READ
