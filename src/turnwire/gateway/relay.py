@@ -282,10 +282,31 @@ class Relay:
             return None  # what this one said is more to the point
 
     async def _try(self, attempt: Attempt) -> Sequence[bytes]:
-        """Asks an upstream, unless it is given up; gives the events at the end of its answer, not told yet."""
+        """Asks an upstream and hands on what it says, unless it is given up; gives the last events, not told yet."""
+        exchange = attempt.exchange
+        events: Sequence[bytes] = ()
         self._asking = True
         try:
-            return await self._answer_of(attempt)
+            response = await self._ask(attempt)
+            if response.content_type == "text/html":
+                raise ProtocolError("it answered with a web page instead of an event stream: check its base_url")
+            if response.content_type == "application/json":
+                events = exchange.feed_whole(await read_whole(response, _MAX_ANSWER))
+                self._note(attempt)
+            while not exchange.over:
+                if events and self._streams:
+                    if exchange.committed or self._begun:
+                        await self._write(events)
+                    else:
+                        self._held += events
+                ending = exchange.ending
+                if ending == "open":
+                    data = await response.read()
+                else:
+                    data = b"" if ending == "settled" else await _rest_of(response)
+                events = self._feed(exchange, data)
+                if self.first_output_after is None:
+                    self._note(attempt)
         except asyncio.CancelledError:
             given_up, self._given_up = self._given_up, None
             if given_up is None or self._task.uncancel():
@@ -293,28 +314,6 @@ class Relay:
             raise given_up from None
         finally:
             self._asking = False
-
-    async def _answer_of(self, attempt: Attempt) -> Sequence[bytes]:
-        """Asks an upstream and hands on what it says, but for the last events."""
-        exchange = attempt.exchange
-        response = await self._ask(attempt)
-        if response.content_type == "text/html":
-            raise ProtocolError("it answered with a web page instead of an event stream: check its base_url")
-        whole = response.content_type == "application/json"
-        events: Sequence[bytes] = ()
-        while not exchange.over:
-            if events and self._streams:
-                if exchange.committed or self._begun:
-                    await self._write(events)
-                else:
-                    self._held += events
-            if whole:
-                events = exchange.feed_whole(await read_whole(response, _MAX_ANSWER))
-            else:
-                events = await self._next(exchange, response)
-            if self.first_output_after is None and exchange.committed:
-                self.first_output_after = self._time() - self._started
-                attempt.lease.succeeded()
         if exchange.error is None:
             attempt.lease.succeeded()
         return events
@@ -347,30 +346,25 @@ class Relay:
         self._open(attempt, response.headers.get(TURN_STATE_HEADER))
         return response
 
-    async def _next(self, exchange: Exchange, response: HttpResponse) -> list[bytes]:
-        """What the next read becomes."""
-        ending = exchange.ending
-        if ending == "open":
-            data = await response.read()
-        elif ending == "settled":
-            return exchange.feed_eof()
-        else:
-            try:
-                async with asyncio.timeout(_FINISH_GRACE):
-                    data = await response.read()
-            except (TimeoutError, Disconnected):
-                data = b""  # all was said
+    def _feed(self, exchange: Exchange, data: bytes) -> Sequence[bytes]:
+        """What a read becomes."""
         if not data:
             return exchange.feed_eof()
         self._size += len(data)
         if self._size > _MAX_ANSWER:
             raise ProtocolError(f"the answer takes more than {_MAX_ANSWER} bytes")
         events = exchange.feed(data)
-        if data.startswith(b":") and b"\ndata" not in data:
+        if data[:1] == b":" and b"\ndata" not in data:
             # A comment is no more than silence, and nothing to begin an answer with.
-            return events if self._begun else []
+            return events if self._begun else ()
         self._heard_at = self._time()
         return events
+
+    def _note(self, attempt: Attempt) -> None:
+        """Notes when something of the answer was there."""
+        if attempt.exchange.committed:
+            self.first_output_after = self._time() - self._started
+            attempt.lease.succeeded()
 
     def _open(self, attempt: Attempt, upstream_token: str | None = None) -> None:
         """Makes the turn's token and the stream's first events, which come before any other, if not done yet.
@@ -460,3 +454,12 @@ class Relay:
         """Says no by an HTTP status. A turn begins with an answer, so there is no token."""
         headers = {name: value for name, value in self._headers.items() if name != TURN_STATE_HEADER}
         await self._tell(self._sink.refuse(error, headers))
+
+
+async def _rest_of(response: HttpResponse) -> bytes:
+    """What comes behind the end of an answer; nothing, soon, where its server never ends the body."""
+    try:
+        async with asyncio.timeout(_FINISH_GRACE):
+            return await response.read()
+    except (TimeoutError, Disconnected):
+        return b""  # all was said

@@ -67,7 +67,10 @@ class HttpSink:
 
     async def write(self, events: Sequence[bytes]) -> None:
         """Writes events in one go."""
-        await self._body(b"".join(events), more=True)
+        try:  # a context manager would be three calls more, for each chunk
+            await self._send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
+        except OSError:
+            return  # the client has left, as in `_head`
 
     async def end(self) -> None:
         """Ends the body properly."""

@@ -21,6 +21,7 @@ import aiohappyeyeballs
 from msgspec import Struct
 
 from turnwire.errors import ApiError, ConfigurationError, ConnectError, ConnectTimeout, Disconnected, TlsError
+from turnwire.transport.content_coding import decoded
 from turnwire.transport.direct_connection import DirectConnection, NotAnswered
 from turnwire.transport.message import HttpRequest, HttpResponse
 from turnwire.transport.tls import reason, tls_context
@@ -79,12 +80,12 @@ class DirectTransport:
         head = _head(request, address)
         while (connection := self._kept(address)) is not None:
             try:
-                return await connection.ask(head, request.body, where)
+                return decoded(await connection.ask(head, request.body, where))
             except NotAnswered:
                 continue
         connection = await self._open(address, where)
         try:
-            return await connection.ask(head, request.body, where)
+            return decoded(await connection.ask(head, request.body, where))
         except NotAnswered:
             raise Disconnected(f"the connection to {where} was lost before the response was whole") from None
 

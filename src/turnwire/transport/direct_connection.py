@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from typing import cast
 
 import httptools
 
 from turnwire.errors import ApiError, Disconnected, ProtocolError
-from turnwire.transport.content_coding import CODINGS, Inflater
 from turnwire.transport.message import MAX_HEAD, MAX_READ, HttpResponse
 
 __all__ = ["DirectConnection", "DirectResponse", "NotAnswered"]
@@ -32,59 +30,14 @@ class DirectResponse(HttpResponse):
         self._ended = False
         self._error: ApiError | None = None
         self._reader: asyncio.Future[None] | None = None
-        coding = headers.get("content-encoding", "identity").strip().lower()
-        self._inflater = Inflater(MAX_READ) if coding in CODINGS else None
-        if self._inflater is None and coding != "identity":
-            known = ", ".join(sorted(CODINGS))
-            self._error = ProtocolError(f"{where} sent its answer in content-encoding {coding!r}; known are {known}")
 
     @property
     def over(self) -> bool:
         """The body was read to its proper end, or has none."""
-        return self._ended and not self._pieces and self._error is None and self._inflater is None
+        return self._ended and not self._pieces and self._error is None
 
     async def read(self) -> bytes:
         """All bytes that have come since the last read, as `HttpResponse.read` says."""
-        if self._inflater is None:
-            return await self._read()
-        try:
-            return await self._inflate(self._inflater)
-        except zlib.error:
-            self.close()
-            self._error = Disconnected(f"{self._where} broke off in the middle of its response")
-            raise self._error from None
-
-    def close(self) -> None:
-        """Closes the connection at once, unless the body was read to its end."""
-        if self._connection is not None:
-            self._connection.abort()
-            self.lost(Disconnected(f"the response from {self._where} was closed"))
-
-    def take(self, data: bytes) -> None:
-        """More of the body has come."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > MAX_READ and not self._paused and self._connection is not None:
-            self._paused = True
-            self._connection.pause()
-        self._wake()
-
-    def end(self) -> None:
-        """The body has come to its proper end; the connection is none of its business any more."""
-        if self._paused and self._connection is not None:
-            self._connection.resume()
-        self._connection = None
-        self._ended = True
-        self._wake()
-
-    def lost(self, error: ApiError) -> None:
-        """The connection was lost before that end."""
-        self._connection = None
-        if self._error is None:
-            self._error = error
-        self._wake()
-
-    async def _read(self) -> bytes:
         pieces = self._pieces
         while not pieces:
             if self._error is not None:
@@ -102,17 +55,37 @@ class DirectResponse(HttpResponse):
                 self._connection.resume()
         return data
 
-    async def _inflate(self, inflater: Inflater) -> bytes:
-        while not (said := inflater.read()):
-            if not inflater.has_more:
-                data = await self._read()
-                if not data:
-                    if not inflater.ended:
-                        raise zlib.error
-                    self._inflater = None
-                    return b""
-                inflater.feed(data)
-        return said
+    def close(self) -> None:
+        """Closes the connection at once, unless the body was read to its end."""
+        if self._connection is not None:
+            self._connection.abort()
+            self.lost(Disconnected(f"the response from {self.where} was closed"))
+
+    def take(self, data: bytes) -> None:
+        """More of the body has come."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_READ and not self._paused and self._connection is not None:
+            self._paused = True
+            self._connection.pause()
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    def end(self) -> None:
+        """The body has come to its proper end; the connection is none of its business any more."""
+        if self._paused and self._connection is not None:
+            self._connection.resume()
+        self._connection = None
+        self._ended = True
+        self._wake()
+
+    def lost(self, error: ApiError) -> None:
+        """The connection was lost before that end."""
+        self._connection = None
+        if self._error is None:
+            self._error = error
+        self._wake()
 
     def _wake(self) -> None:
         reader = self._reader

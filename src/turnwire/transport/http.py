@@ -50,7 +50,7 @@ class _Response(HttpResponse):
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise _mapped(error, self._where) from None
+            raise _mapped(error, self.where) from None
 
     def close(self) -> None:
         """Closes the connection at once, unless the body was read to its end."""

@@ -56,10 +56,11 @@ class HttpResponse(ABC):
         self.status = status
         self.headers = headers
         """Names in lower case; of a repeated header the first one."""
-        self._where = where
+        self.where = where
+        """The address that it came from, as it may be shown."""
 
     def __repr__(self) -> str:
-        return f"<HttpResponse {self.status} from {self._where}>"
+        return f"<HttpResponse {self.status} from {self.where}>"
 
     @property
     def content_type(self) -> str:
