@@ -254,16 +254,17 @@ async def test_check_says_that_an_upstream_is_not_there(turnwire: Command) -> No
 
 
 async def test_check_says_that_the_store_s_server_is_not_there(turnwire: Command) -> None:
-    turnwire.configure("[gateway]\nstore_url_env = 'CHECKED_REDIS'\n")
+    turnwire.configure("[gateway]\nstore_url_env = 'CHECKED_REDIS'\ntoken_secrets_env = ['CHECKED_SECRET']\n")
     options = ("serve", "--check", "--upstream", "http://127.0.0.1:1/v1")
-    run = await asyncio.to_thread(turnwire.here, *options, CHECKED_REDIS="unix://:hush@/nowhere")
+    variables = {"CHECKED_REDIS": "unix://:hush@/nowhere", "CHECKED_SECRET": "of all machines: 0123456789abcdef"}
+    run = await asyncio.to_thread(turnwire.here, *options, **variables)
     assert (run.code, run.stdout) == (2, "")
     assert run.stderr == (
         "error: store_url_env: CHECKED_REDIS: the response store unix:///nowhere can't be used now: Error 2 connecting "
         "to /nowhere. No such file or directory; see that it runs, and that its URL is right\n"
     )
     with RedisServer() as server:
-        code, shown = await checked(turnwire, *options[2:], CHECKED_REDIS=server.url)
+        code, shown = await checked(turnwire, *options[2:], **variables | {"CHECKED_REDIS": server.url})
     assert (code, shown.splitlines()[0][:8]) == (1, "upstream")
 
 

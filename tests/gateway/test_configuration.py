@@ -311,6 +311,11 @@ NO_KEY = (
             {"store_path": Path("a.db"), "store_url_env": "REDIS_URL"},
             "answers are kept in one place: give store_path, a file, or store_url_env, a server, not both",
         ),
+        (
+            {"store_url_env": "REDIS_URL"},
+            "store_url_env is for several machines, and each must know the others' tokens: name the variables that "
+            "hold their common secrets in token_secrets_env",
+        ),
         *(
             (
                 {"store_prefix": prefix},

@@ -27,9 +27,15 @@ from turnwire.testing import ScriptedServer, Turn
 ONE = turn("resp_1", "first?", "one")
 UPSTREAMS = (upstream_at("http://127.0.0.1:1/v1"),)
 NAME = "TURNWIRE_REDIS_URL"
-IN_REDIS = GatewayConfiguration(UPSTREAMS, store_url_env=NAME, store_prefix="chosen")
+SECRET = "TURNWIRE_TOKEN_SECRET"
+IN_REDIS = GatewayConfiguration(UPSTREAMS, store_url_env=NAME, store_prefix="chosen", token_secrets_env=(SECRET,))
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture(autouse=True)
+def _common_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET, "of all machines: 0123456789abcdef")
 
 
 async def test_a_file_is_the_store_where_no_server_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +137,8 @@ async def test_a_gateway_whose_store_is_killed_answers_what_it_can_and_finds_it_
         monkeypatch.setenv(NAME, server.url)
         async with (
             ScriptedServer(turns, models=[MODEL]) as upstream,
-            serving(upstream.base_url, store_path=None, store_url_env=NAME) as gateway,
-            serving(upstream.base_url, store_path=None, store_url_env=NAME) as another,
+            serving(upstream.base_url, store_path=None, store_url_env=NAME, token_secrets_env=(SECRET,)) as gateway,
+            serving(upstream.base_url, store_path=None, store_url_env=NAME, token_secrets_env=(SECRET,)) as another,
         ):
             (first,) = (await ask(gateway, "responses whole", input="hello")).payloads
             assert await store_failures(gateway) == {}

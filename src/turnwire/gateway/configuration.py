@@ -202,6 +202,11 @@ class GatewayConfiguration(Struct, frozen=True):
             raise ConfigurationError(
                 "answers are kept in one place: give store_path, a file, or store_url_env, a server, not both"
             )
+        if self.store_url_env is not None and not self.token_secrets_env:
+            raise ConfigurationError(
+                "store_url_env is for several machines, and each must know the others' tokens: name the variables that "
+                "hold their common secrets in token_secrets_env"
+            )
         if not self.store_prefix or not self.store_prefix.isprintable() or set(self.store_prefix) & set("{}"):
             raise ConfigurationError(
                 f"store_prefix must be a name that can be printed, without braces, not {self.store_prefix!r}"

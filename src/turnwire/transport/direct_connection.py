@@ -68,9 +68,7 @@ class DirectResponse(HttpResponse):
         if self._size > MAX_READ and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.pause()
-        reader = self._reader
-        if reader is not None and not reader.done():
-            reader.set_result(None)
+        self._wake()
 
     def end(self) -> None:
         """The body has come to its proper end; the connection is none of its business any more."""

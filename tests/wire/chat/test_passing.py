@@ -3,7 +3,7 @@
 import pytest
 
 from tests.decoding import DONE, call, calls, chunk, decode, event_by_event, one_by_one, sse
-from tests.recording import STREAMS
+from tests.recording import STREAMS, Recording
 from turnwire.errors import ProtocolError
 from turnwire.event import Completed, TokenUsage
 from turnwire.wire.chat.passing import PassingAnswer
@@ -11,6 +11,9 @@ from turnwire.wire.sse import MAX_EVENT_SIZE
 
 USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
 COUNTED = TokenUsage(input_tokens=3, output_tokens=4, total_tokens=7)
+TIMINGS = {"timings": {"cache_n": 2, "prompt_n": 1, "predicted_n": 9}}
+TIMED = TokenUsage(input_tokens=3, cached_input_tokens=2, output_tokens=9, total_tokens=12)
+USED = TokenUsage(input_tokens=3, cached_input_tokens=2, output_tokens=4, total_tokens=7)
 
 
 def compact(payload):
@@ -47,6 +50,9 @@ def watched(*payloads, choices=1):
         ([b'data: {"choices":[{"finish_reason" : "stop"}]}\n\n'], True, "finished", Completed(finish_reason="stop")),
         ([b'data: {"choices":[{"finish_reason":"stop"}]}\r\n\r\n'], True, "finished", Completed(finish_reason="stop")),
         ([chunk("stop"), USAGE], True, "finished", Completed("", COUNTED, "stop")),
+        ([{**chunk("stop"), **TIMINGS}], True, "finished", Completed("", TIMED, "stop")),
+        ([{**chunk("stop"), **TIMINGS}, USAGE], True, "finished", Completed("", USED, "stop")),
+        ([{**chunk("stop"), "timings": {"cache_n": 7}}], True, "finished", Completed("", None, "stop")),
         (
             [{**chunk("stop"), **USAGE, "choices": chunk("stop")["choices"]}],
             True,
@@ -96,7 +102,9 @@ def test_of_a_recording_it_finds_what_the_decoder_finds(recording):
         if answer.error is None:
             expected = decoded.events[-1]
             found = answer.completed()
-            assert (found.token_usage, found.finish_reason, found.incomplete_reason) == (
+            # It counts one thing more: timings where there is no usage.
+            usage = None if expected.token_usage is None and b'"timings"' in recording.body else found.token_usage
+            assert (usage, found.finish_reason, found.incomplete_reason) == (
                 expected.token_usage,
                 expected.finish_reason,
                 expected.incomplete_reason,
@@ -118,3 +126,17 @@ def test_an_event_has_a_bound():
         [answer.feed(bytes(MAX_EVENT_SIZE // 2)) for _ in range(3)]
     with pytest.raises(ProtocolError, match="an event of the stream takes more than 16777216 bytes"):
         PassingAnswer().feed(bytes(MAX_EVENT_SIZE + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "usage"),
+    [
+        ("err_bad_tool_choice", 1, TokenUsage(24, 23, 8, 0, 32)),
+        ("timings_per_token", 1, TokenUsage(1512, 1, 5, 0, 1517)),
+        ("timings_per_token", 2, None),  # they are one choice's, and which other one had more nobody says
+    ],
+)
+def test_llamacpp_counts_for_those_who_do_not_ask(name, choices, usage):
+    answer = PassingAnswer(choices)
+    answer.feed(Recording.load(f"llamacpp/{name}").body)
+    assert answer.completed().token_usage == usage

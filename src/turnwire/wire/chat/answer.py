@@ -54,7 +54,8 @@ class GrowingAnswer:
     """Takes the chunks of one answer and appends to ``events`` what they became.
 
     ``bounded`` says that the caller bounded the answer's length, ``choices`` how many answers were asked for.
-    ``emit_open_calls`` is `ChatDialect.open_calls`; the others are those of `GrowingCalls`.
+    ``emit_open_calls`` is `ChatDialect.open_calls`, ``times_count`` says that llama.cpp's timings are usage where there
+    is no other; the others are those of `GrowingCalls`.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class GrowingAnswer:
         watch_calls: bool,
         taken_ids: Collection[str],
         tools: Mapping[str, ToolOrigin] = {},
+        times_count: bool = False,
     ) -> None:
+        self._times_count = times_count
         self._bounded = bounded
         self._choices = choices
         self._emit_open_calls = emit_open_calls
@@ -179,7 +182,11 @@ class GrowingAnswer:
         if self._calls.dropped:
             _log.warning("dropped calls that the server never released: %s", ", ".join(self._calls.dropped))
         incomplete = None if reason is None or reason in _WHOLE else _INCOMPLETE.get(reason, reason)
-        usage = None if self._usage is None else _token_usage(self._usage, self._timings)
+        usage: TokenUsage | None = None
+        if self._usage is not None:
+            usage = _token_usage(self._usage, self._timings)
+        elif self._times_count and self._choices == 1:
+            usage = _timed_usage(self._timings)
         events.append(Completed(self._response_id, usage, reason, incomplete))
 
     def _take_choice(self, choice: Choice, events: list[ResponseEvent]) -> PlainName | None:
@@ -351,6 +358,18 @@ def _thinking_text(value: Any) -> str:
     if isinstance(value, list):
         return "".join(_detail_text(part) for part in value)
     return value if isinstance(value, str) else ""
+
+
+def _timed_usage(timings: dict[str, Any] | None) -> TokenUsage | None:
+    """The counts that llama.cpp's timings hold, which stand with a choice's finish whether or not usage was asked for.
+
+    What was computed of the prompt and what was in the cache make up the prompt.
+    """
+    cached, output = token_count(timings, "cache_n"), token_count(timings, "predicted_n")
+    prompt = cached + token_count(timings, "prompt_n")
+    if not (prompt and output):
+        return None
+    return TokenUsage(prompt, cached_input_tokens=cached, output_tokens=output, total_tokens=prompt + output)
 
 
 def _token_usage(usage: dict[str, Any], timings: dict[str, Any] | None) -> TokenUsage:

@@ -37,7 +37,7 @@ class PassingAnswer:
     def __init__(self, choices: int = 1) -> None:
         self._held = bytearray()  # the beginning of an event
         self._answer = GrowingAnswer(
-            bounded=True, choices=choices, emit_open_calls=False, watch_calls=False, taken_ids=(), tools={}
+            bounded=True, choices=choices, emit_open_calls=False, watch_calls=False, taken_ids=(), times_count=True
         )
         self.begun = False
         """Something of the answer itself came."""
