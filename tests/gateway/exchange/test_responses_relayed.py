@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.decoding import cut, event_by_event, one_by_one
@@ -74,6 +74,7 @@ events = st.builds(
 
 
 @settings(deadline=None, max_examples=60)
+@example([b"event: codex.other\ndata: {\ndata: }\n\n"], [225], b"\r\n")
 @given(
     st.lists(events, max_size=5),
     st.lists(st.integers(0, 1 << 10), max_size=8),

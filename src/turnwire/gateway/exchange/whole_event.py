@@ -10,7 +10,7 @@ from turnwire.wire.sse import MAX_EVENT_SIZE, SseDecoder
 
 __all__ = ["WholeEvents"]
 
-_BLANK_LINE = re.compile(rb"(?:\r\n|\r|\n){2}")
+_BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n){2}")  # atomic: a CR and its LF are one end of a line, not two
 
 
 class WholeEvents:
