@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
+import weakref
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,8 +24,9 @@ from tests.gateway.serving import MODEL, ServedGateway, answered, serving, upstr
 from tests.wire.responses.reading import sse as responses_sse
 from turnwire.gateway.exchange.chat_relayed import ChatRelayed
 from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
+from turnwire.gateway.relay import Relay
 from turnwire.gateway.responses_service import ResponsesService
-from turnwire.testing import ScriptedServer, Stall, Turn
+from turnwire.testing import ScriptedServer, Stall, Status, Turn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -352,3 +355,26 @@ async def test_an_answer_that_can_not_be_kept_is_an_answer_all_the_same(monkeypa
         told = [await ask(gateway, form) for form in ("responses", "responses whole", "websocket")]
     assert {answer.verdict for answer in told} == {"completed"}
     assert caplog.messages.count("an answer could not be kept") == 3
+
+
+async def test_what_an_answer_held_is_gone_with_it(monkeypatch: Any) -> None:
+    """Prompts are large, and what is left to the garbage collector stays until some thousands of objects later."""
+    relays: weakref.WeakSet[Relay] = weakref.WeakSet()
+
+    def noticed(relay: Relay, *args: Any, **options: Any) -> None:
+        relays.add(relay)
+        init(relay, *args, **options)
+
+    init = Relay.__init__
+    monkeypatch.setattr(Relay, "__init__", noticed)
+    turns = [Turn(text=["one ", "two"]), Turn(fault=Status(500))] * len(FORMS)
+    async with ScriptedServer(turns, models=[MODEL]) as upstream, serving(upstream.base_url) as gateway:
+        gc.disable()
+        try:
+            for form in FORMS:
+                await ask(gateway, form)
+                await ask(gateway, form)
+            await asyncio.sleep(0.01)
+            assert not relays
+        finally:
+            gc.enable()

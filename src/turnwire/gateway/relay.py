@@ -124,6 +124,7 @@ class Relay:
                 self._sign.cancel()
                 await asyncio.wait((self._sign,))
             self._leave_upstream()
+            _forget_stack(self.error)
         return "completed" if self.error is None else "failed"
 
     def _attend(self) -> None:
@@ -158,9 +159,10 @@ class Relay:
         self._given_up = error
         self._task.cancel()
 
-    def _replica_lost(self, attempt: Attempt) -> None:
+    def _replica_lost(self, _: asyncio.Future[None]) -> None:
         """The replica was left out: what it has not begun to answer may be asked elsewhere, where that helps."""
-        if attempt is not self.attempt or attempt.exchange.committed or not self._waits(attempt):
+        attempt = self.attempt
+        if attempt is None or attempt.exchange.committed or not self._waits(attempt):
             return
         if self._route.has_other():  # else it is better waited for than given up
             self._give_up(Disconnected("it was left out while it was asked"))
@@ -214,7 +216,9 @@ class Relay:
             self._response.close()
             self._response = None
         if self.attempt is not None:
-            self.attempt.lease.end()
+            lease = self.attempt.lease
+            lease.lost.remove_done_callback(self._replica_lost)  # so that all of it goes when its last user does
+            lease.end()
 
     async def _in_time(self, writing: Awaitable[None], seconds: float) -> bool:
         """Whether the client took what was written within so many seconds."""
@@ -261,7 +265,7 @@ class Relay:
         self._heard_at = self._time()
         self._size = 0
         self._look_at(self._heard_at + attempt.upstream.idle_timeout)
-        attempt.lease.lost.add_done_callback(lambda _: self._replica_lost(attempt))
+        attempt.lease.lost.add_done_callback(self._replica_lost)
         if not self._begun:
             self._headers = {**self._own_headers, **attempt.headers}
             self._opening = None
@@ -271,6 +275,7 @@ class Relay:
         """The attempt to make after the current one has failed; None where there must or can be none."""
         assert self.attempt is not None  # noqa: S101 - it has failed
         exchange, lease = self.attempt.exchange, self.attempt.lease
+        _forget_stack(error)
         lease.failed(error)
         position = exchange.position if self._begun else 0
         if exchange.committed or position is None or not may_move(error):
@@ -454,6 +459,12 @@ class Relay:
         """Says no by an HTTP status. A turn begins with an answer, so there is no token."""
         headers = {name: value for name, value in self._headers.items() if name != TURN_STATE_HEADER}
         await self._tell(self._sink.refuse(error, headers))
+
+
+def _forget_stack(error: ApiError | None) -> None:
+    """Has a failure that is kept let go of where it was raised: whatever it passed there would be kept with it."""
+    if error is not None:
+        error.__traceback__ = None
 
 
 async def _rest_of(response: HttpResponse) -> bytes:
