@@ -159,10 +159,12 @@ class Relay:
         self._given_up = error
         self._task.cancel()
 
-    def _replica_lost(self, _: asyncio.Future[None]) -> None:
+    def _replica_lost(self, lost: asyncio.Future[None]) -> None:
         """The replica was left out: what it has not begun to answer may be asked elsewhere, where that helps."""
         attempt = self.attempt
-        if attempt is None or attempt.exchange.committed or not self._waits(attempt):
+        if attempt is None or attempt.lease.lost is not lost:
+            return  # it is another one that is asked by now
+        if attempt.exchange.committed or not self._waits(attempt):
             return
         if self._route.has_other():  # else it is better waited for than given up
             self._give_up(Disconnected("it was left out while it was asked"))
