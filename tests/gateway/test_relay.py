@@ -8,7 +8,7 @@ import json
 import logging
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.gateway.asking import FORMS, ask, ask_socket, body_for
 from tests.gateway.raw_upstream import ANSWER, HEAD, RawUpstream
 from tests.gateway.serving import MODEL, ServedGateway, answered, serving, upstream_at
 from tests.wire.responses.reading import sse as responses_sse
+from turnwire.client.turn_state import TURN_STATE_HEADER
 from turnwire.gateway.exchange.chat_relayed import ChatRelayed
 from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
 from turnwire.gateway.relay import Relay
@@ -88,6 +89,76 @@ async def test_a_client_hears_of_an_upstream_that_queues_without_a_head(wire: An
     assert heard[:3] == ["created", "keepalive", "keepalive"]
     assert heard.count("created") == heard.count("completed") == 1
     assert told.payloads[0]["response"]["id"] == told.payloads[-1]["response"]["id"] != "resp_u"
+
+
+@asynccontextmanager
+async def busy(wire: Any, answer: bytes, **fields: Any) -> AsyncIterator[tuple[ServedGateway, asyncio.Event]]:
+    """A gateway whose only upstream has no room until the event is set."""
+    may_answer = asyncio.Event()
+
+    async def play(writer: asyncio.StreamWriter) -> None:
+        await may_answer.wait()
+        writer.write(answer)
+
+    async with (
+        RawUpstream(play) as upstream,
+        serving(
+            upstream_at(upstream.base_url, wire_api=wire, max_concurrency=1), keepalive_interval=OFTEN, **fields
+        ) as gateway,
+    ):
+        holding = asyncio.create_task(ask(gateway, "chat whole"))
+        await upstream.asked.wait()
+        try:
+            yield gateway, may_answer
+        finally:
+            may_answer.set()
+            await holding
+
+
+@pytest.mark.parametrize(("wire", "answer"), [("chat", ANSWER), ("responses", RESPONSES_ANSWER)])
+@pytest.mark.parametrize("form", ["responses", "websocket"])
+async def test_a_client_hears_of_a_request_that_waits_for_an_upstream_with_room(
+    wire: Any, answer: bytes, form: Any
+) -> None:
+    async with busy(wire, answer) as (gateway, may_answer):
+        told = await ask(gateway, form, on_piece=after_signs(2, may_answer))
+    assert (told.verdict, told.text) == ("completed", "one two")
+    heard = [kind for kind in kinds(told.payloads) if kind in ("created", "metadata", "keepalive", "completed")]
+    assert [kind for kind in heard if kind != "metadata"][:3] == ["created", "keepalive", "keepalive"]
+    assert heard.count("created") == heard.count("completed") == 1
+    numbers = [payload["sequence_number"] for payload in told.payloads if "sequence_number" in payload]
+    assert numbers == sorted(set(numbers))
+    assert told.payloads[0]["response"]["id"] == told.payloads[-1]["response"]["id"] != "resp_u"
+
+
+async def test_a_chat_client_hears_of_a_request_that_waits_by_comments() -> None:
+    async with (
+        busy("chat", ANSWER) as (gateway, may_answer),
+        opened(gateway, "chat/completions", body_for("chat")) as response,
+    ):
+        assert TURN_STATE_HEADER in response.headers
+        assert await response.content.readany() == b": keepalive\n\n"
+        may_answer.set()
+        rest = await response.content.read()
+    assert rest.lstrip(b": keepalive\n").startswith(b"data: ")
+    assert rest.endswith(DONE)
+
+
+@pytest.mark.parametrize("form", ["responses", "websocket", "chat"])
+async def test_a_request_that_waited_in_vain_is_told_so_in_its_stream(form: Any) -> None:
+    async with busy("chat", ANSWER, queue_timeout=3 * OFTEN) as (gateway, _):
+        told = await ask(gateway, form)
+    assert told.verdict == "failed slow_down"
+
+
+async def test_a_turn_that_began_in_the_queue_keeps_its_token() -> None:
+    async with busy("chat", ANSWER) as (gateway, may_answer):
+        async with opened(gateway, "responses", body_for("responses")) as response:
+            token = response.headers[TURN_STATE_HEADER]
+            may_answer.set()
+            await response.read()
+        told = await ask(gateway, "responses", headers={TURN_STATE_HEADER: token})
+    assert (told.verdict, TURN_STATE_HEADER in told.headers) == ("completed", False)
 
 
 async def test_a_client_hears_of_an_upstream_that_falls_silent_in_the_middle() -> None:
@@ -166,8 +237,16 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def no_answer_is_under_way() -> bool:
-    """The gateway has no task left of any."""
-    return not any("Relay" in getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
+    """No task of the gateway's is in the middle of one."""
+    return not any("Relay." in name for task in asyncio.all_tasks() for name in coroutines_of(task))
+
+
+def coroutines_of(task: asyncio.Task[Any]) -> Iterator[str]:
+    """The names of a task's coroutines, each of which waits for the next."""
+    coroutine: Any = task.get_coro()
+    while (name := getattr(coroutine, "__qualname__", None)) is not None:
+        yield name
+        coroutine = getattr(coroutine, "cr_await", None)
 
 
 class Flood:

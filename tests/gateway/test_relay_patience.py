@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tests.decoding import DONE, chunk, sse
 from tests.gateway.exchange.responding import kinds_of, received
 from tests.wire.responses.reading import payloads_of
 from turnwire.errors import ApiError, ServerOverloaded
-from turnwire.gateway.attempt import Attempt, Patience
+from turnwire.gateway.attempt import Attempt, Patience, StandIn
 from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
 from turnwire.gateway.relay import Relay
 from turnwire.wire.chat import ChatDialect
@@ -113,8 +113,11 @@ class Server:
     def has_other(self) -> bool:
         return self.others
 
-    async def next(self, position: int = 0) -> Attempt:
-        if position or self.closed:
+    def stand_in(self) -> StandIn:
+        raise NotImplementedError  # there is always room
+
+    async def next(self, position: Callable[[], int]) -> Attempt:
+        if position() or self.closed:
             raise ServerOverloaded("there is no other")
         exchange = ResponsesOverChat(
             received(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from turnwire.errors import RateLimited
 from turnwire.gateway.access_log import Fingerprints
 from turnwire.gateway.account import Account, Accounts
-from turnwire.gateway.attempt import Attempt, Patience
+from turnwire.gateway.attempt import Attempt, Patience, StandIn
 from turnwire.gateway.catalog import Served
 from turnwire.gateway.dropped import DROPPED_HEADER, dropped_header
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
@@ -142,25 +142,34 @@ class _PoolRoute:
         self._turn = turn
         self._account = account
 
-    async def next(self, position: int = 0) -> Attempt:
+    async def next(self, position: Callable[[], int]) -> Attempt:
         """The next attempt, at a replica that was not tried; raises where there is none."""
         turn, account = self._turn, self._account
         account.looks_elsewhere()
         began = time.monotonic()
         lease = await self._pool.lease(self._model, turn.key, held_by=turn.held_by, tried=account.tried)
         try:
-            exchange = self._make(lease.served, position)
+            exchange = self._make(lease.served, position())
         except BaseException:
             lease.end()
             raise
         account.asks(lease, exchange, waited=time.monotonic() - began)
-        headers = {DROPPED_HEADER: dropped_header(exchange.dropped)} if exchange.dropped else {}
-        return Attempt(exchange, lease, turn.upstream_token(lease.name), headers)
+        return Attempt(exchange, lease, turn.upstream_token(lease.name), _told_of(exchange))
+
+    def stand_in(self) -> StandIn:
+        """As if the upstream was asked that would be, had it room."""
+        exchange = self._make(self._pool.preferred(self._model, self._turn.key), 0)
+        return StandIn(exchange, _told_of(exchange))
 
     def has_other(self) -> bool:
         """Whether one that is well was not tried yet."""
         return self._pool.has_other(self._model, self._account.tried)
 
-    def token(self, lease: Lease, upstream_token: str | None) -> str | None:
+    def token(self, lease: Lease | None, upstream_token: str | None) -> str | None:
         """A token for the turn, where it has none."""
-        return self._turns.token(self._turn, self._inquiry, lease.name, upstream_token)
+        return self._turns.token(self._turn, self._inquiry, "" if lease is None else lease.name, upstream_token)
+
+
+def _told_of(exchange: Exchange) -> Mapping[str, str]:
+    """The headers that tell a client what was lost on the way."""
+    return {DROPPED_HEADER: dropped_header(exchange.dropped)} if exchange.dropped else {}

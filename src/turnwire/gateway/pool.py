@@ -173,9 +173,10 @@ class Pool:
             await self._catalog.asked()
             self._catalog.find_all(model)
 
-    def preferred(self, model: str, key: bytes) -> str:
-        """The name of the replica that a new turn of this conversation would get now, had it room."""
-        return self._order({served.upstream.name: served for served in self._catalog.find_all(model)}, key, None)[0]
+    def preferred(self, model: str, key: bytes) -> Served:
+        """The replica that a new turn of this conversation would get now, had it room."""
+        serving = {served.upstream.name: served for served in self._catalog.find_all(model)}
+        return serving[self._order(serving, key, None)[0]]
 
     async def lease(self, model: str, key: bytes, *, held_by: str | None = None, tried: Collection[str] = ()) -> Lease:
         """A replica for a request about ``model`` in the conversation of this key.

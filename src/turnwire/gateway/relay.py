@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -26,6 +27,7 @@ from turnwire.errors import ApiError, Disconnected, IdleTimeout, ProtocolError, 
 from turnwire.gateway.attempt import Attempt, Patience, Route
 from turnwire.gateway.exchange.exchange import Exchange, Outcome
 from turnwire.gateway.health import may_move
+from turnwire.gateway.pool import Lease
 from turnwire.gateway.sink import Sink
 from turnwire.transport.message import HttpResponse, read_whole
 
@@ -83,6 +85,7 @@ class Relay:
         self._sign: asyncio.Task[None] | None = None  # a sign of life that is being given
         self._given_up: ApiError | None = None  # why the attempt was cancelled
         self._lost = False  # why the relay was: the client has left, or does not read
+        self._stand_in: Exchange | None = None  # speaks to the client before an upstream had room
         self._opening: list[bytes] | None = None  # the stream's first events, once they are made
         self._held: list[bytes] = []  # events that came, and are nothing of an answer yet
         self._size = 0  # bytes of the attempt's answer so far
@@ -139,7 +142,7 @@ class Relay:
         self._left.add_done_callback(self._client_left)
         self._look_at(self._started + min(self._patience.keepalive_interval, self._patience.client_timeout))
         if self.attempt is not None and self._sink.shows_headers:
-            self._open(self.attempt)
+            self._open(self.attempt.exchange, self.attempt.lease)
 
     def _client_left(self, left: asyncio.Task[None]) -> None:
         if not self._told:
@@ -196,22 +199,28 @@ class Relay:
                 self._lose()
                 return
             due = min(due, unread_until)
-        elif attempt is not None and self._waits(attempt):
+        elif attempt is None:
+            due = min(due, self._next_sign(now))
+        elif self._waits(attempt):
             idle_timeout = attempt.upstream.idle_timeout
             silent_until = self._heard_at + idle_timeout
             if silent_until <= now:
                 self._give_up(IdleTimeout(f"it said nothing for idle_timeout, {idle_timeout:g} s"))
             else:
-                due = min(due, silent_until)
-                if self._streams:
-                    sign_due = self._wrote_at + patience.keepalive_interval
-                    if sign_due <= now:
-                        self._wrote_at = now
-                        self._sign = asyncio.create_task(self._give_sign(attempt))
-                        self._sign.add_done_callback(self._sign_given)
-                    else:
-                        due = min(due, sign_due)
+                due = min(due, silent_until, self._next_sign(now))
         self._look_at(due)
+
+    def _next_sign(self, now: float) -> float:
+        """Has a sign of life given where one is due; when the next one will be."""
+        if not self._streams:
+            return math.inf
+        due = self._wrote_at + self._patience.keepalive_interval
+        if due > now:
+            return due
+        self._wrote_at = now
+        self._sign = asyncio.create_task(self._give_sign())
+        self._sign.add_done_callback(self._sign_given)
+        return now + self._patience.keepalive_interval
 
     def _leave_upstream(self) -> None:
         if self._response is not None:
@@ -236,7 +245,7 @@ class Relay:
         events: Sequence[bytes] = ()
         failure: ApiError | None = None
         try:
-            attempt: Attempt | None = await self._route.next()
+            attempt: Attempt | None = await self._route.next(self._position)
             while attempt is not None:
                 self._turn_to(attempt)
                 try:
@@ -279,12 +288,11 @@ class Relay:
         exchange, lease = self.attempt.exchange, self.attempt.lease
         _forget_stack(error)
         lease.failed(error)
-        position = exchange.position if self._begun else 0
-        if exchange.committed or position is None or not may_move(error):
+        if exchange.committed or (self._begun and exchange.position is None) or not may_move(error):
             return None
         self._leave_upstream()
         try:
-            return await self._route.next(position)
+            return await self._route.next(self._position)
         except ApiError:
             return None  # what this one said is more to the point
 
@@ -350,7 +358,7 @@ class Relay:
         self._heard_at = self._time()
         if self._returned is not None:
             self._headers |= self._returned(response.headers)
-        self._open(attempt, response.headers.get(TURN_STATE_HEADER))
+        self._open(exchange, attempt.lease, response.headers.get(TURN_STATE_HEADER))
         return response
 
     def _feed(self, exchange: Exchange, data: bytes) -> Sequence[bytes]:
@@ -373,17 +381,27 @@ class Relay:
             self.first_output_after = self._time() - self._started
             attempt.lease.succeeded()
 
-    def _open(self, attempt: Attempt, upstream_token: str | None = None) -> None:
+    @property
+    def _exchange(self) -> Exchange | None:
+        """Whose events the client's stream consists of, as far as it has come."""
+        return self._stand_in if self.attempt is None else self.attempt.exchange
+
+    def _position(self) -> int:
+        """How many events the client was given, for an exchange that goes on from there."""
+        exchange = self._exchange
+        return 0 if exchange is None or not self._begun else exchange.position or 0
+
+    def _open(self, exchange: Exchange, lease: Lease | None, upstream_token: str | None = None) -> None:
         """Makes the turn's token and the stream's first events, which come before any other, if not done yet.
 
         The token is made anew for that of the upstream, which comes with its head, unless the client has it already.
         """
         if self._opening is None or (upstream_token is not None and not self._begun):
-            token = self._route.token(attempt.lease, upstream_token)
+            token = self._route.token(lease, upstream_token)
             if token is not None:
                 self._headers[TURN_STATE_HEADER] = token
         if self._opening is None:
-            self._opening = attempt.exchange.start({} if self._sink.shows_headers else self._headers)
+            self._opening = exchange.start({} if self._sink.shows_headers else self._headers)
 
     async def _write(self, events: Sequence[bytes], *, last: bool = False) -> None:
         """Writes more of the stream, behind its beginning."""
@@ -412,13 +430,20 @@ class Relay:
         finally:
             self._writing = False
 
-    async def _give_sign(self, attempt: Attempt) -> None:
+    async def _give_sign(self) -> None:
         """Writes that the answer is still to come, unless something was told since."""
         if self._writing or self._told:
             return
-        self._open(attempt)
+        if (exchange := self._exchange) is None:
+            try:
+                stand_in = self._route.stand_in()
+            except ApiError:
+                return  # whoever waits for an upstream is told why there will be none
+            exchange = self._stand_in = stand_in.exchange
+            self._headers |= stand_in.headers
+        self._open(exchange, None if self.attempt is None else self.attempt.lease)
         events = [] if self._begun else await self._begin()
-        await self._sink.write([*events, *attempt.exchange.keepalive()])
+        await self._sink.write([*events, *exchange.keepalive()])
         self.signs += 1
 
     def _sign_given(self, sign: asyncio.Task[None]) -> None:
@@ -446,15 +471,15 @@ class Relay:
         An answer that was over, but not told, can only be cut off, which its client notices.
         """
         self.error = error
-        attempt = self.attempt
-        if attempt is None:
+        exchange = self._exchange
+        if exchange is None:
             await self._refuse(error)
-        elif self._can_refuse(attempt.exchange, error):
-            attempt.exchange.fail(error)
+        elif self._can_refuse(exchange, error):
+            exchange.fail(error)
             await self._refuse(error)
         else:
-            self._open(attempt)
-            if events := attempt.exchange.fail(error):
+            self._open(exchange, None if self.attempt is None else self.attempt.lease)
+            if events := exchange.fail(error):
                 await self._write(events, last=True)
 
     async def _refuse(self, error: ApiError) -> None:

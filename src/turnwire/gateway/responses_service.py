@@ -132,7 +132,8 @@ class ResponsesService:
         )
         headers = {REQUEST_ID_HEADER: inquiry.request_id}
         answering = self._answering
-        token = answering.turns.token(turn, inquiry, answering.pool.preferred(received.model, turn.key))
+        preferred = answering.pool.preferred(received.model, turn.key).upstream.name
+        token = answering.turns.token(turn, inquiry, preferred)
         if token is not None:
             headers[TURN_STATE_HEADER] = token
         completed = Completed(encoder.response.response_id)

@@ -63,7 +63,10 @@ class Turns:
         return Turn(conversation_of(fields, inquiry.headers), secrets.token_hex(8))
 
     def token(self, turn: Turn, inquiry: Inquiry, upstream: str, upstream_token: str | None = None) -> str | None:
-        """A token for a turn that goes to this upstream; None where it has one, for clients keep their first."""
+        """A token for a turn that goes to this upstream, or to whichever its key says where that is not known yet: "".
+
+        None where it has one, for clients keep their first.
+        """
         if turn.ticket is not None:
             return None
         ticket = TurnTicket(turn.name, upstream, upstream_token, turn.key)
