@@ -51,7 +51,7 @@ async def test_streams_that_were_heard_to_their_end_share_one_connection() -> No
 async def test_the_end_of_a_body_that_comes_behind_the_answer_s_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("turnwire.transport.http._DRAIN_TIMEOUT", 5.0)  # however slow the machine is
+    monkeypatch.setattr("turnwire.transport.message._DRAIN_TIMEOUT", 5.0)  # however slow the machine is
     script = [replace(HELLO, usage=USAGE, interval=0.002) for _ in range(2)]
     async with ScriptedServer(script) as server, session_with(server) as session:
         for number in (1, 2):

@@ -1,7 +1,7 @@
 """HTTP/1.1 straight to a server, for who sends many requests to few: a gateway to its upstreams.
 
-A request costs a third of what it costs over aiohttp, most of which is time that somebody waits. What is not here is
-what only that one does: proxies. Its errors are those of `turnwire.transport.http`, to the word.
+A request takes some 0.4 ms less than over aiohttp, all of which somebody waits. What is not here is what only that one
+does: proxies. Its errors are those of `turnwire.transport.http`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DirectTransport:
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection in self._connections:
+        for connection in tuple(self._connections):
             connection.abort()
         if self._connections:
             await self._none_left.wait()
