@@ -49,7 +49,7 @@ def structures(place: Place, points: list[Point]) -> None: ...
 def described(days: Annotated[int, Meta(ge=1, le=7, description="how many")]) -> None: ...
 
 
-def untyped(anything, more=3): ...  # type: ignore[no-untyped-def]  # noqa: ANN
+def untyped(anything, more=3): ...  # type: ignore[no-untyped-def]
 
 
 class Weather:
