@@ -420,6 +420,7 @@ async def test_a_defect_before_the_answer_is_a_500(monkeypatch: Any, caplog: Any
                 await ask_socket(client, **body_for("websocket"))
             assert client.close_code == 1011
     assert "a WebSocket's request failed in the gateway" in caplog.messages
+    assert "a request failed in the gateway" in caplog.messages
 
 
 async def test_an_answer_that_can_not_be_kept_is_an_answer_all_the_same(monkeypatch: Any, caplog: Any) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
 from turnwire.errors import ApiError
 from turnwire.gateway.body import ClientGone, decode_object, read_body
-from turnwire.gateway.caller import Callers
+from turnwire.gateway.caller import Caller, Callers
 from turnwire.gateway.configuration import GatewayConfiguration
 from turnwire.gateway.inquiry import Inquiry, plain_headers
 from turnwire.gateway.refusal import NotServed
@@ -50,26 +50,28 @@ class PostEndpoint:
         headers = plain_headers(scope["headers"])
         sink = HttpSink(receive, send)
         try:
-            caller = self._callers.identify(headers, caller_host(scope))
-            if scope["method"] != "POST":
-                raise self._other_methods
-            body = await read_body(
-                receive, headers, max_size=self._configuration.max_body, timeout=self._configuration.body_timeout
-            )
-            fields = decode_object(body)
+            caller, fields = await self._asked(scope, receive, headers)
+            await self._answer(fields, Inquiry.of(caller, headers, fields.get("client_metadata")), sink)
         except ClientGone:
             return
-        except ApiError as error:
-            _log.info("a request was refused: %s", type(error).__name__)
-            await sink.refuse(error, {})
-            return
-        try:
-            await self._answer(fields, Inquiry.of(caller, headers, fields.get("client_metadata")), sink)
-        except Exception:
+        except Exception as error:
             if sink.begun:
                 raise
-            _log.exception("a request failed in the gateway")
-            await sink.refuse(ApiError("the gateway failed on this request; its log says more"), {})
+            if isinstance(error, ApiError):
+                _log.info("a request was refused: %s", type(error).__name__)
+            else:
+                _log.exception("a request failed in the gateway")
+                error = ApiError("the gateway failed on this request; its log says more")
+            await sink.refuse(error, {})
+
+    async def _asked(self, scope: Scope, receive: Receive, headers: Mapping[str, str]) -> tuple[Caller, dict[str, Any]]:
+        """Who asks, and what."""
+        caller = self._callers.identify(headers, caller_host(scope))
+        if scope["method"] != "POST":
+            raise self._other_methods
+        limits = self._configuration
+        body = await read_body(receive, headers, max_size=limits.max_body, timeout=limits.body_timeout)
+        return caller, decode_object(body)
 
 
 def caller_host(scope: Scope) -> str | None:
