@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from turnwire.errors import Disconnected, ProtocolError
+from turnwire.errors import ProtocolError
+from turnwire.transport.failure import broken_off
 from turnwire.transport.message import MAX_READ, HttpResponse
 
 __all__ = ["decoded"]
@@ -54,7 +55,7 @@ class _Inflated(HttpResponse):
             return await self._read()
         except zlib.error:
             self.close()
-            raise Disconnected(f"{self.where} broke off in the middle of its response") from None
+            raise broken_off(self.where) from None
 
     def close(self) -> None:
         """Closes the connection at once, unless the body was read to its end."""

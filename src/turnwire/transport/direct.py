@@ -13,18 +13,17 @@ import ssl
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote, urlsplit
 
 import aiohappyeyeballs
 from msgspec import Struct
 
-from turnwire.errors import ApiError, ConfigurationError, ConnectError, ConnectTimeout, Disconnected, TlsError
+from turnwire.errors import ConfigurationError
 from turnwire.transport.content_coding import decoded
 from turnwire.transport.direct_connection import DirectConnection, NotAnswered
-from turnwire.transport.message import HttpRequest, HttpResponse
-from turnwire.transport.tls import reason, tls_context
+from turnwire.transport.failure import lost, not_opened
+from turnwire.transport.message import HttpRequest, HttpResponse, Transport
+from turnwire.transport.tls import tls_context
 
 __all__ = ["DirectTransport"]
 
@@ -48,7 +47,7 @@ class _Address(Struct, frozen=True):
     """``TARGET HTTP/1.1`` and the Host header."""
 
 
-class DirectTransport:
+class DirectTransport(Transport):
     """A `Transport` without proxies. ``open_timeout`` bounds opening a connection, TLS included, in seconds.
 
     ``ca_file`` is a PEM file of certificates to trust instead of the system's.
@@ -62,14 +61,6 @@ class DirectTransport:
         self._free: dict[tuple[str, int, bool], deque[DirectConnection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Sends a request and waits for the response's head, as `Transport.send` says."""
@@ -87,7 +78,7 @@ class DirectTransport:
         try:
             return decoded(await connection.ask(head, request.body, where))
         except NotAnswered:
-            raise Disconnected(f"the connection to {where} was lost before the response was whole") from None
+            raise lost(where) from None
 
     async def close(self) -> None:
         """Closes all connections, and waits until they are."""
@@ -112,8 +103,8 @@ class DirectTransport:
         try:
             async with asyncio.timeout(self._open_timeout):
                 return await self._connect(address)
-        except (OSError, ssl.SSLError, UnicodeError) as error:
-            raise _mapped(error, where) from None
+        except (OSError, UnicodeError) as error:
+            raise not_opened(error, where) from None
 
     async def _connect(self, address: _Address) -> DirectConnection:
         loop = asyncio.get_running_loop()
@@ -193,17 +184,3 @@ def _head(request: HttpRequest, address: _Address) -> bytes:
     # What is compressed comes later, and has to be taken apart.
     lines.append(b"accept-encoding: identity\r\ncontent-length: %d\r\n\r\n" % len(request.body))
     return b"".join(lines)
-
-
-def _mapped(error: Exception, where: str) -> ApiError:
-    """The typed error for a connection that could not be opened, with a sentence that says what was tried."""
-    match error:
-        case TimeoutError(errno=None):
-            return ConnectTimeout(f"no connection to {where} within open_timeout")
-        case socket.gaierror() | UnicodeError():
-            return ConnectError(f"can't find the host of {where} (check the base_url)")
-        case ssl.SSLCertVerificationError():
-            return TlsError(f"can't trust {where}: {reason(error)} (for a certificate of your own, set ca_file)")
-        case ssl.SSLError():
-            return TlsError(f"no TLS with {where}: {reason(error)} (is it plain http?)")
-    return ConnectError(f"can't connect to {where}: {reason(error)}")

@@ -9,7 +9,8 @@ from typing import cast
 import httptools
 
 from turnwire.errors import ApiError, Disconnected, ProtocolError
-from turnwire.transport.message import MAX_HEAD, MAX_READ, HttpResponse
+from turnwire.transport.failure import broken_off, lost, no_http
+from turnwire.transport.message import MAX_HEAD, MAX_READ, HttpResponse, bound_reads
 
 __all__ = ["DirectConnection", "DirectResponse", "NotAnswered"]
 
@@ -147,7 +148,7 @@ class DirectConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The server has accepted."""
         self._transport = cast(asyncio.Transport, transport)
-        _bound_reads(transport)
+        bound_reads(transport)
 
     def data_received(self, data: bytes) -> None:
         """More of a response; what comes unasked ends the connection."""
@@ -161,10 +162,7 @@ class DirectConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail(ProtocolError(f"{self._where} answered with another protocol than HTTP"))
         except httptools.HttpParserError as error:
-            complaint = str(error).rstrip(".")
-            self._fail(
-                ProtocolError(f"{self._where} did not answer in proper HTTP: {complaint[:1].lower()}{complaint[1:]}")
-            )
+            self._fail(no_http(self._where, str(error).rstrip(".")))
         else:
             if self._unframed > MAX_HEAD:
                 self._fail(ProtocolError(f"{self._where} sent a head of more than {MAX_HEAD} bytes"))
@@ -178,10 +176,9 @@ class DirectConnection(asyncio.Protocol):
             if exc is None and not aborted and _ends_with_connection(self._headers):
                 response.end()
             else:
-                response.lost(Disconnected(f"{self._where} broke off in the middle of its response"))
+                response.lost(broken_off(self._where))
         elif awaited is not None and not awaited.done():
-            lost = Disconnected(f"the connection to {self._where} was lost before the response was whole")
-            awaited.set_exception(lost if self._heard else NotAnswered())
+            awaited.set_exception(lost(self._where) if self._heard else NotAnswered())
         self._on_lost(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -231,9 +228,3 @@ class DirectConnection(asyncio.Protocol):
 def _ends_with_connection(headers: dict[str, str]) -> bool:
     """Whether a body has no other end (RFC 9112, section 6.3)."""
     return "content-length" not in headers and not headers.get("transfer-encoding", "").lower().endswith("chunked")
-
-
-def _bound_reads(transport: asyncio.BaseTransport) -> None:
-    """Has the standard library's event loop read 64 KiB at a time: see `turnwire.transport.http`."""
-    if hasattr(transport, "max_size"):
-        transport.max_size = MAX_READ

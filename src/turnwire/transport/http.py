@@ -7,10 +7,10 @@ heard of aiohttp.
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
-from typing import Self
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,12 +21,9 @@ from turnwire.errors import (
     ApiError,
     ConfigurationError,
     ConnectError,
-    ConnectTimeout,
-    Disconnected,
-    ProtocolError,
-    TlsError,
 )
-from turnwire.transport.message import MAX_HEAD, MAX_READ, HttpRequest, HttpResponse
+from turnwire.transport.failure import broken_off, lost, no_http, not_opened
+from turnwire.transport.message import MAX_HEAD, HttpRequest, HttpResponse, Transport, bound_reads
 from turnwire.transport.tls import reason, tls_context
 
 __all__ = ["HttpTransport", "proxy_for"]
@@ -57,7 +54,7 @@ class _Response(HttpResponse):
         self._response.close()
 
 
-class HttpTransport:
+class HttpTransport(Transport):
     """A pool of connections. ``open_timeout`` bounds opening one, TLS included, in seconds.
 
     Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, …), keys never do: a netrc file is not read.
@@ -79,14 +76,6 @@ class HttpTransport:
             max_line_size=MAX_HEAD,
             max_field_size=MAX_HEAD,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Sends a request and waits for the response's head, as `Transport.send` says."""
@@ -110,7 +99,8 @@ class HttpTransport:
                 if connection.kept and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
                     continue
                 raise _mapped(error, where) from None
-            _bound_reads(response)
+            if response.connection is not None and response.connection.transport is not None:
+                bound_reads(response.connection.transport)
             return _Response(response, where)
 
     async def close(self) -> None:
@@ -144,17 +134,6 @@ def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
     return proxy
 
 
-def _bound_reads(response: aiohttp.ClientResponse) -> None:
-    """Has the standard library's event loop read 64 KiB at a time.
-
-    It offers 256 KiB to each `recv`, which malloc on Linux maps anew and gives back every time: for a small read that
-    costs as much as all else that happens to it. Other event loops, and TLS, have no such number.
-    """
-    transport = None if response.connection is None else response.connection.transport
-    if transport is not None and hasattr(transport, "max_size"):
-        transport.max_size = MAX_READ
-
-
 def _mapped(error: Exception, where: str) -> ApiError:
     """The typed error for one of aiohttp's, with a sentence that says what was tried.
 
@@ -162,28 +141,26 @@ def _mapped(error: Exception, where: str) -> ApiError:
     """
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            why = reason(error.certificate_error)
-            return TlsError(f"can't trust {where}: {why} (for a certificate of your own, set ca_file)")
+            return not_opened(error.certificate_error, where)
         case aiohttp.ClientConnectorSSLError():
-            return TlsError(f"no TLS with {where}: {reason(error.os_error)} (is it plain http?)")
+            return not_opened(error.os_error, where)
         case aiohttp.ClientHttpProxyError():
             return ConnectError(f"the proxy in front of {where} answered {error.status} {error.message}")
         case aiohttp.ConnectionTimeoutError():
-            return ConnectTimeout(f"no connection to {where} within open_timeout")
+            return not_opened(TimeoutError(), where)
         case aiohttp.ClientConnectorDNSError():
-            return ConnectError(f"can't find the host of {where} (check the base_url)")
+            return not_opened(socket.gaierror(), where)
         case aiohttp.ClientProxyConnectionError():
             proxy = f"{error.host}:{error.port}"
             return ConnectError(f"can't connect to the proxy {proxy} in front of {where}: {reason(error.os_error)}")
         case aiohttp.ClientConnectorError():
-            return ConnectError(f"can't connect to {where}: {reason(error.os_error)}")
+            return not_opened(error.os_error, where)
         case aiohttp.ClientResponseError():
-            complaint = error.message.partition("\n")[0].rstrip(":")
-            return ProtocolError(f"{where} did not answer in proper HTTP: {complaint[:1].lower()}{complaint[1:]}")
+            return no_http(where, error.message.partition("\n")[0].rstrip(":"))
         case aiohttp.InvalidURL():
             return ConfigurationError(f"{where} is not a URL to send requests to")
         case aiohttp.ClientPayloadError():
-            return Disconnected(f"{where} broke off in the middle of its response")
+            return broken_off(where)
         case aiohttp.ClientError() | OSError():
-            return Disconnected(f"the connection to {where} was lost before the response was whole")
+            return lost(where)
     return ConfigurationError(f"the request to {where} can't be sent: {error}")

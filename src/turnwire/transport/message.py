@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from msgspec import Struct
 
 from turnwire.errors import Disconnected, ProtocolError
 
-__all__ = ["MAX_HEAD", "MAX_READ", "Body", "HttpRequest", "HttpResponse", "Transport", "read_whole"]
+__all__ = ["MAX_HEAD", "MAX_READ", "Body", "HttpRequest", "HttpResponse", "Transport", "bound_reads", "read_whole"]
 
 MAX_HEAD = 64 * 1024
 """Bytes of a response's head, or of one header of it."""
@@ -112,9 +113,18 @@ class HttpResponse(ABC):
             self.close()
 
 
-class Transport(Protocol):
-    """A pool of connections."""
+class Transport(ABC):
+    """A pool of connections, and a context manager that closes it."""
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @abstractmethod
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Sends a request and waits for the response's head; redirects are not followed, for they'd take keys along.
 
@@ -125,8 +135,19 @@ class Transport(Protocol):
         for a request that can't be sent.
         """
 
+    @abstractmethod
     async def close(self) -> None:
         """Closes all connections."""
+
+
+def bound_reads(transport: asyncio.BaseTransport) -> None:
+    """Has the standard library's event loop read 64 KiB at a time.
+
+    It offers 256 KiB to each `recv`, which malloc on Linux maps anew and gives back every time: for a small read that
+    costs as much as all else that happens to it. Other event loops, and TLS, have no such number.
+    """
+    if hasattr(transport, "max_size"):
+        transport.max_size = MAX_READ
 
 
 async def read_whole(body: Body, max_size: int) -> bytes:

@@ -25,13 +25,12 @@ from turnwire.errors import (
     ApiError,
     ConfigurationError,
     ConnectError,
-    ConnectTimeout,
     Disconnected,
     ErrorResponse,
     HttpStatusError,
     ProtocolError,
-    TlsError,
 )
+from turnwire.transport.failure import not_opened
 from turnwire.transport.tls import reason, tls_context
 
 __all__ = ["WebSocketConnection", "open_websocket"]
@@ -148,11 +147,9 @@ async def open_websocket(
 def _mapped(error: Exception, where: str) -> ApiError:
     match error:
         case TimeoutError():
-            return ConnectTimeout(f"no connection to {where} within open_timeout")
-        case ssl.SSLCertVerificationError():
-            return TlsError(f"can't trust {where}: {reason(error)} (for a certificate of your own, set ca_file)")
+            return not_opened(TimeoutError(), where)
         case ssl.SSLError():
-            return TlsError(f"no TLS with {where}: {reason(error)} (is it plain http?)")
+            return not_opened(error, where)
         case InvalidProxyStatus(response=response):
             return ConnectError(f"the proxy in front of {where} answered {response.status_code}")
         case InvalidStatus(response=response) if response.status_code < 300:
