@@ -19,7 +19,7 @@ import uvloop
 
 from answer import ANSWERS
 
-__all__ = ["PACE"]
+__all__ = ["PACE", "content_length"]
 
 PACE: Final = 0.01
 """Seconds from one chunk of a paced stream to the next."""
@@ -60,7 +60,7 @@ class _Pump(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
-        if end and len(body) >= _content_length(head):
+        if end and len(body) >= content_length(head):
             self._received = b""
             self._answer(*head.split(b" ", 2)[1].decode().split("/")[1:3])
 
@@ -88,7 +88,7 @@ def _next_tick(loop: asyncio.AbstractEventLoop) -> float:
     return (loop.time() // PACE + 1) * PACE
 
 
-def _content_length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line.partition(b":")[2])

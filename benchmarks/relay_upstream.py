@@ -27,6 +27,7 @@ import uvloop
 from msgspec import Struct
 
 from answer import ANSWERS
+from pump import content_length
 
 __all__ = ["PACE", "TEXTS", "Manner"]
 
@@ -84,7 +85,7 @@ class _ModelServer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end or len(body) < _content_length(head):
+        if not end or len(body) < content_length(head):
             return
         self._received = b""
         if head.startswith(b"POST"):
@@ -121,13 +122,6 @@ class _ModelServer(asyncio.Protocol):
         if (chunk := next(chunks, None)) is not None:
             self._transport.write(chunk)
             self._timer = loop.call_at(due + PACE, self._pace, loop, due + PACE, chunks)
-
-
-def _content_length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    return 0
 
 
 async def _serve() -> None:

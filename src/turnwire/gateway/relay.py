@@ -20,6 +20,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from turnwire.client.turn_state import TURN_STATE_HEADER
@@ -115,7 +116,9 @@ class Relay:
                 return "left"
             # The gateway ends before the answer does: whoever waits for it hears so.
             if not (self._told or self._lost):
-                await self._in_time(self._fail(ServerOverloaded("the gateway is shutting down", 1.0)), _LAST_WORDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await self._fail(ServerOverloaded("the gateway is shutting down", 1.0))
             raise
         finally:
             self._told = True  # whatever is still to come comes too late
@@ -230,15 +233,6 @@ class Relay:
             lease = self.attempt.lease
             lease.lost.remove_done_callback(self._replica_lost)  # so that all of it goes when its last user does
             lease.end()
-
-    async def _in_time(self, writing: Awaitable[None], seconds: float) -> bool:
-        """Whether the client took what was written within so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await writing
-        except TimeoutError:
-            return False
-        return True
 
     async def _carry(self) -> None:
         """Asks one upstream after the other, to the end of an answer, or until none may be asked any more."""

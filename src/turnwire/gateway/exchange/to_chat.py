@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from turnwire.errors import ApiError, StreamError
 from turnwire.event import Completed, ResponseEvent
 from turnwire.gateway.exchange.exchange import Outcome
+from turnwire.gateway.exchange.from_decoder import FromDecoder
 from turnwire.gateway.refusal import stream_failure
-from turnwire.wire.answer_decoder import AnswerDecoder, Ending
+from turnwire.wire.answer_decoder import AnswerDecoder
 from turnwire.wire.chat import ChatAnswerWriter, ReasoningName
 from turnwire.wire.sse import encode_comment
 
@@ -17,7 +18,7 @@ __all__ = ["ToChat"]
 _KEEPALIVE = encode_comment("keepalive")
 
 
-class ToChat:
+class ToChat(FromDecoder):
     """An `Exchange` but for its ``path`` and ``body``: what the decoder reads, the writer writes.
 
     Errors in front of the stream are best told by an HTTP status; in the stream they are an ``error`` event, behind
@@ -29,8 +30,7 @@ class ToChat:
     dropped: Sequence[str] = ()
 
     def __init__(self, decoder: AnswerDecoder, writer: ChatAnswerWriter, *, response_id: str, streams: bool) -> None:
-        self.error: ApiError | None = None
-        self._decoder = decoder
+        super().__init__(decoder)
         self._writer = writer
         self._response_id = response_id
         self._streams = streams
@@ -40,11 +40,6 @@ class ToChat:
     def over(self) -> bool:
         """The end was given, or the failure."""
         return self._completed is not None or self.error is not None
-
-    @property
-    def ending(self) -> Ending:
-        """How much of an end the upstream has given."""
-        return self._decoder.ending
 
     @property
     def committed(self) -> bool:
@@ -67,18 +62,6 @@ class ToChat:
     def start(self, metadata: Mapping[str, str]) -> list[bytes]:
         """The chunk that says who speaks."""
         return self._writer.start() if self._streams else []
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """What these bytes become."""
-        return self._take(self._decoder.feed(data))
-
-    def feed_whole(self, body: bytes) -> list[bytes]:
-        """What an answer becomes that came whole."""
-        return self._take(self._decoder.feed_completion(body))
-
-    def feed_eof(self) -> list[bytes]:
-        """What the end of the body becomes: a failure, where the answer had not ended."""
-        return self._take(self._decoder.feed_eof())
 
     def keepalive(self) -> list[bytes]:
         """A comment: this API has no event that means nothing."""
