@@ -87,6 +87,9 @@ class HeldSink:
     async def begin(self, headers: Mapping[str, str]) -> None:
         raise AssertionError("a compaction is not streamed")
 
+    def put(self, events: Sequence[bytes]) -> bool:
+        raise AssertionError("a compaction is not streamed")
+
     async def write(self, events: Sequence[bytes]) -> None:
         raise AssertionError("a compaction is not streamed")
 

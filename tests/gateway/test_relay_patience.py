@@ -15,6 +15,7 @@ from turnwire.errors import ApiError, ServerOverloaded
 from turnwire.gateway.attempt import Attempt, Patience, StandIn
 from turnwire.gateway.exchange.responses_over_chat import ResponsesOverChat
 from turnwire.gateway.relay import Relay
+from turnwire.transport.message import HttpResponse
 from turnwire.wire.chat import ChatDialect
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -39,6 +40,12 @@ class Client:
 
     async def begin(self, headers: Any) -> None:
         self.told.clear()
+
+    def put(self, events: Sequence[bytes]) -> bool:
+        if self.reads.is_set():
+            self.told += events
+            self.written.set()
+        return self.reads.is_set()
 
     async def write(self, events: Sequence[bytes]) -> None:
         await self.reads.wait()
@@ -65,15 +72,15 @@ class Client:
         return kinds_of(payloads_of(self.told))
 
 
-class Server:
+class Server(HttpResponse):
     """An upstream and its response: what is put into ``reads`` is read, an error among it raised."""
 
     name = "upstream"
-    content_type = "text/event-stream"
+    over = False
 
     def __init__(self, idle_timeout: float) -> None:
+        super().__init__(200, {"content-type": "text/event-stream"}, "upstream")
         self.idle_timeout = idle_timeout
-        self.headers: dict[str, str] = {}
         self.reads: asyncio.Queue[bytes] = asyncio.Queue()
         self.may_finish = asyncio.Event()
         self.may_finish.set()

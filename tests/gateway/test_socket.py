@@ -223,7 +223,7 @@ class Peer:
 
 
 async def test_a_connection_that_breaks_while_it_is_written_to_has_gone() -> None:
-    connection = SocketConnection((peer := Peer(broken=True)).receive, peer.send)
+    connection = SocketConnection({}, (peer := Peer(broken=True)).receive, peer.send)
     await connection.send(b"{}")
     assert connection.gone
     assert await connection.next_message(asyncio.Event()) is None
@@ -234,7 +234,7 @@ async def test_a_connection_that_breaks_while_it_is_written_to_has_gone() -> Non
 
 async def test_a_connection_is_closed_once_and_read_no_more() -> None:
     peer = Peer({"type": "websocket.receive", "text": "a"}, {"type": "websocket.receive", "bytes": b"b"})
-    connection = SocketConnection(peer.receive, peer.send)
+    connection = SocketConnection({}, peer.receive, peer.send)
     stop = asyncio.Event()
     assert [await connection.next_message(stop) for _ in range(2)] == ["a", b"b"]
     stop.set()

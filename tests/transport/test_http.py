@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 from tests.transport.sending import Kind, body_of, failure_of, request
-from tests.transport.serving import HEAD, WHOLE, RawServer, chunked, saying
+from tests.transport.serving import CHUNKED_HEAD, HEAD, WHOLE, RawServer, chunked, saying
 from turnwire.errors import (
     ApiError,
     ConfigurationError,
@@ -24,7 +24,7 @@ from turnwire.errors import (
 from turnwire.testing import ScriptedServer, Status, Turn
 from turnwire.transport.direct import DirectTransport
 from turnwire.transport.http import HttpTransport
-from turnwire.transport.message import read_whole
+from turnwire.transport.message import HttpResponse, read_whole
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -327,3 +327,118 @@ async def test_reprs_show_where_and_not_what(kind: Kind) -> None:
         response.close()
         assert repr(sent) == f"<HttpRequest POST {server.url}/v1, 6 bytes>"
         assert repr(response) == f"<HttpResponse 200 from {server.url}/v1>"
+
+
+async def read_into(kind: Kind, url: str, take: Callable[[bytes], bool]) -> HttpResponse:
+    """A response that was read into ``take``, which has refused by now, or taken the end."""
+    async with asyncio.timeout(5), kind(open_timeout=2.0) as transport:
+        response = await transport.send(request(url))
+        try:
+            await response.read_into(take)
+        finally:
+            response.close()
+        return response
+
+
+PACED = [HEAD + b"transfer-encoding: chunked\r\n\r\n", *(chunked(piece, last=b"") for piece in PIECES), b"0\r\n\r\n"]
+
+
+async def test_a_body_is_read_into_a_function_up_to_its_end(kind: Kind) -> None:
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return bool(data)
+
+    async with RawServer(saying(*PACED)) as server:
+        response = await read_into(kind, server.url, take)
+    assert b"".join(taken) == b"".join(PIECES)
+    assert taken.index(b"") == len(taken) - 1
+    assert response.over
+
+
+async def test_what_is_refused_is_the_last_that_a_function_gets(kind: Kind) -> None:
+    """The rest is there to be read, also what came before its reader woke up."""
+    first = asyncio.Event()
+
+    async def reply(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED_HEAD)
+        await first.wait()
+        for piece in PACED[1:]:
+            writer.write(piece)
+            await writer.drain()
+
+    async with asyncio.timeout(5), RawServer(reply) as server, kind(open_timeout=2.0) as transport:
+        response = await transport.send(request(server.url))
+        taken: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            return False
+
+        reading = asyncio.create_task(response.read_into(take))
+        await asyncio.sleep(0)
+        first.set()
+        await reading
+        assert len(taken) == 1
+        rest = b""
+        while data := await response.read():
+            rest += data
+        assert taken[0] + rest == b"".join(PIECES)
+        assert len(taken) == 1
+
+
+async def test_what_a_function_raises_is_raised_to_the_reader(kind: Kind) -> None:
+    def take(data: bytes) -> bool:
+        if b"two" in data:
+            raise ValueError("no two")
+        return True
+
+    async with RawServer(saying(*PACED)) as server:
+        with pytest.raises(ValueError, match="no two"):
+            await read_into(kind, server.url, take)
+
+
+async def test_a_body_that_breaks_off_is_told_to_the_reader_behind_what_came(kind: Kind) -> None:
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
+    async with RawServer(saying(*PACED[:-1])) as server:
+        with pytest.raises(Disconnected, match="broke off in the middle"):
+            await read_into(kind, server.url, take)
+    assert b"".join(taken) == b"".join(PIECES)
+
+
+async def test_a_function_gets_nothing_more_once_its_reader_is_cancelled(kind: Kind) -> None:
+    more, said = asyncio.Event(), asyncio.Event()
+
+    async def reply(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(PACED[0] + PACED[1])
+        await more.wait()
+        writer.write(PACED[2])
+        await writer.drain()
+        said.set()
+        await asyncio.sleep(5)
+
+    async with asyncio.timeout(5), RawServer(reply) as server, kind(open_timeout=2.0) as transport:
+        response = await transport.send(request(server.url))
+        taken: list[bytes] = []
+        heard = asyncio.Event()
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            heard.set()
+            return True
+
+        reading = asyncio.create_task(response.read_into(take))
+        await heard.wait()
+        reading.cancel()
+        await asyncio.wait((reading,))
+        more.set()
+        await said.wait()
+        assert await response.read() == PIECES[1]
+        assert taken == [PIECES[0]]
+        response.close()

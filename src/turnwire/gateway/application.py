@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from turnwire.errors import ApiError
 from turnwire.gateway import access_log
@@ -29,7 +29,7 @@ from turnwire.gateway.configuration import GatewayConfiguration, load_gateway_co
 from turnwire.gateway.metrics import Metrics
 from turnwire.gateway.pool import Pool
 from turnwire.gateway.refusal import NotServed, refusal
-from turnwire.gateway.rooms import Ground, Rooms
+from turnwire.gateway.rooms import Endpoints, Ground, Rooms
 from turnwire.gateway.secret import token_secrets
 from turnwire.gateway.socket_endpoint import SocketEndpoint
 from turnwire.gateway.store_choice import open_store
@@ -69,6 +69,7 @@ class GatewayApplication(Starlette):
         self._on_found = on_found
         self._secrets = token_secrets(configuration.token_secrets_env)
         self._rooms: Rooms
+        self._endpoints: Endpoints = {}
         self._ground: Ground
         self._sockets = SocketEndpoint(lambda: self._rooms.socket_service)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -104,25 +105,19 @@ class GatewayApplication(Starlette):
         self._retire(upstream for upstream in before.catalog.upstreams if upstream not in upstreams)
         await before.close()
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """What Starlette puts around the paths, and a way past it, unless there is more around them than its own."""
-        around = super().build_middleware_stack()
-        return around if self.user_middleware else self._past(around)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or lives for as long as its server does.
 
-    def _past(self, around: ASGIApp) -> ASGIApp:
-        """Requests for answers go straight to their endpoint, which asks for nothing that is around the others.
-
-        Somebody waits for their first word, and routes and middlewares take a tenth of a millisecond each time.
+        Requests for answers go straight to their endpoint, which asks for nothing that Starlette puts around the
+        others: somebody waits for the first word, and routes and middlewares take a tenth of a millisecond each time.
+        Middlewares that were added stand before all of them.
         """
-
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            endpoint = self._rooms.endpoints.get(scope["path"]) if scope["type"] == "http" else None
-            await (endpoint or around)(scope, receive, send)
-
-        return answer
+        endpoint = None if self.user_middleware else self._endpoints.get((scope["type"], scope.get("path", "")))
+        await (endpoint or super().__call__)(scope, receive, send)
 
     def _enter(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._endpoints = rooms.endpoints
         self.router.routes = rooms.open()
 
     def _retire(self, upstreams: Iterable[Upstream]) -> None:
@@ -151,7 +146,7 @@ class GatewayApplication(Starlette):
             yield
 
     async def _leave(self) -> None:
-        self.router.routes = []
+        self.router.routes, self._endpoints = [], {}
         await self._rooms.close()
         for task in tuple(self._retiring):
             await _end(task)

@@ -151,7 +151,7 @@ class CompactionByModel(ToResponses):
         written = self._encoder.encode((OutputItemDone(item), completed))
         response = self._encoder.response.ended(completed)
         self.outcome = Outcome(response["id"], response, completed.token_usage)
-        self._ended = self.committed = True  # the item is given whole
+        self.over = self.committed = True  # the item is given whole
         return written if self._streams else []
 
 
@@ -230,7 +230,7 @@ class _Attempt:
         self._sink = sink
         self.refusal: ApiError | None = None
         self.shows_headers = sink.shows_headers
-        self.begin, self.write, self.end = sink.begin, sink.write, sink.end
+        self.begin, self.put, self.write, self.end = sink.begin, sink.put, sink.write, sink.end
         self.answer, self.left = sink.answer, sink.left
 
     async def refuse(self, error: ApiError, headers: Mapping[str, str]) -> None:

@@ -48,7 +48,7 @@ class PostEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one HTTP request."""
         headers = plain_headers(scope["headers"])
-        sink = HttpSink(receive, send)
+        sink = HttpSink(scope, receive, send)
         try:
             caller, fields = await self._asked(scope, receive, headers)
             await self._answer(fields, Inquiry.of(caller, headers, fields.get("client_metadata")), sink)

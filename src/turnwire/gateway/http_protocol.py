@@ -8,6 +8,7 @@ ones may come without end; here it is connections that are turned away.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from turnwire.errors import ServerOverloaded
+from turnwire.gateway.at_once import extension
 from turnwire.gateway.refusal import refusal
 from turnwire.gateway.socket_protocol import BoundedSocketProtocol
 
@@ -95,6 +97,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._stop_waiting()
         super().on_headers_complete()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is self.scope:  # else it is a WebSocket's handshake
+            self.scope["extensions"] = extension(cycle.send, _AtOnce(cycle).put)
 
     def on_message_complete(self) -> None:
         """The body is whole."""
@@ -105,6 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or was sent away."""
         self._stop_waiting()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
@@ -135,3 +141,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class _AtOnce:
+    """What writes more of a chunked body at once; not while the client does not read, or has left."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def put(self, pieces: Sequence[bytes]) -> bool:
+        """Writes the pieces as one chunk."""
+        cycle = self._cycle
+        if not cycle.chunked_encoding or cycle.response_complete or cycle.disconnected or cycle.flow.write_paused:
+            return False
+        if body := b"".join(pieces):  # an empty chunk would be the end
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True

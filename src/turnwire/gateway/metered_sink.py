@@ -31,6 +31,13 @@ class MeteredSink:
         self.status = 200
         await self._sink.begin(headers)
 
+    def put(self, events: Sequence[bytes]) -> bool:
+        """Writes events at once, where that can be, and counts them then."""
+        done = self._sink.put(events)
+        if done:
+            self.bytes += sum(map(len, events))
+        return done
+
     async def write(self, events: Sequence[bytes]) -> None:
         """Counts events and writes them."""
         self.bytes += sum(map(len, events))

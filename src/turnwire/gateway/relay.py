@@ -89,6 +89,7 @@ class Relay:
         self._stand_in: Exchange | None = None  # speaks to the client before an upstream had room
         self._opening: list[bytes] | None = None  # the stream's first events, once they are made
         self._held: list[bytes] = []  # events that came, and are nothing of an answer yet
+        self._untold: Sequence[bytes] = ()  # events that the last read became, for which somebody has to wait
         self._size = 0  # bytes of the attempt's answer so far
         self._asking = False  # the attempt is under way, and was not given up
         self._begun = False  # the stream's head was sent
@@ -310,12 +311,10 @@ class Relay:
                         self._held += events
                 ending = exchange.ending
                 if ending == "open":
-                    data = await response.read()
+                    await response.read_into(self._take)
                 else:
-                    data = b"" if ending == "settled" else await _rest_of(response)
-                events = self._feed(exchange, data)
-                if self.first_output_after is None:
-                    self._note(attempt)
+                    self._take(b"" if ending == "settled" else await _rest_of(response))
+                events = self._untold
         except asyncio.CancelledError:
             given_up, self._given_up = self._given_up, None
             if given_up is None or self._task.uncancel():
@@ -355,19 +354,31 @@ class Relay:
         self._open(exchange, attempt.lease, response.headers.get(TURN_STATE_HEADER))
         return response
 
-    def _feed(self, exchange: Exchange, data: bytes) -> Sequence[bytes]:
-        """What a read becomes."""
-        if not data:
-            return exchange.feed_eof()
+    def _take(self, data: bytes) -> bool:
+        """Takes a read and tells the client what it became, where that needs no waiting; else that is `_untold`.
+
+        Whether the next one may come is what it returns.
+        """
+        assert self.attempt is not None  # noqa: S101 - it is what is read
+        exchange = self.attempt.exchange
         self._size += len(data)
         if self._size > _MAX_ANSWER:
             raise ProtocolError(f"the answer takes more than {_MAX_ANSWER} bytes")
-        events = exchange.feed(data)
+        events: Sequence[bytes] = exchange.feed(data) if data else exchange.feed_eof()
+        now = self._time()
         if data[:1] == b":" and b"\ndata" not in data:
             # A comment is no more than silence, and nothing to begin an answer with.
-            return events if self._begun else ()
-        self._heard_at = self._time()
-        return events
+            events = events if self._begun else ()
+        else:
+            self._heard_at = now
+        if self.first_output_after is None:
+            self._note(self.attempt)
+        goes_on = bool(data) and exchange.ending == "open" and not exchange.over
+        if goes_on and self._begun and events and not self._writing and self._sign is None and self._sink.put(events):
+            self._wrote_at = now
+            events = ()
+        self._untold = events
+        return goes_on and not events
 
     def _note(self, attempt: Attempt) -> None:
         """Notes when something of the answer was there."""

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from turnwire.gateway.access_log import Fingerprints
 from turnwire.gateway.account import configured_tracing
@@ -47,8 +49,10 @@ from turnwire.gateway.turn import Turns
 from turnwire.gateway.turn_token import TurnTokens
 from turnwire.gateway.workers import SHARED_COUNTS
 
-__all__ = ["Ground", "Rooms"]
+__all__ = ["Endpoints", "Ground", "Rooms"]
 
+Endpoints: TypeAlias = Mapping[tuple[str, str], ASGIApp]
+"""Applications by the scope that each takes: its type and its path."""
 _Handler = Callable[[Request], Awaitable[Response]]
 
 _SOCKET_ONLY = NotServed(
@@ -77,7 +81,6 @@ class Rooms:
         self.configuration = configuration
         self.catalog = catalog
         self._ground = ground
-        self._sockets = sockets
         self._callers = Callers(configuration.callers)
         self._answering = Answering(
             ground.pool,
@@ -92,13 +95,17 @@ class Rooms:
         responses = ResponsesService(self._answering, ground.store, ground.background)
         self.socket_service = SocketService(configuration, self._callers, responses)
         post = partial(PostEndpoint, configuration, self._callers)
-        self.endpoints: Mapping[str, PostEndpoint] = {
+        posts = {
             "/v1/responses": post(responses.answer, other_methods=_SOCKET_ONLY),
             "/v1/responses/compact": post(CompactionService(self._answering, ground.store).answer),
             "/v1/responses/input_tokens": post(TokenCountingService(self._answering, ground.store).answer),
             "/v1/chat/completions": post(ChatService(self._answering).answer),
         }
-        """What answers, by path."""
+        self.endpoints: Endpoints = {
+            ("websocket", "/v1/responses"): sockets,
+            **{("http", path): endpoint for path, endpoint in posts.items()},
+        }
+        """What answers."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> list[BaseRoute]:
@@ -124,8 +131,10 @@ class Rooms:
         store, background = self._ground.store, self._ground.background
         configuration, identify = self.configuration, self._callers.identify
         return [
-            *(Route(path, endpoint) for path, endpoint in self.endpoints.items()),
-            WebSocketRoute("/v1/responses", self._sockets),
+            *(
+                Route(path, endpoint) if kind == "http" else WebSocketRoute(path, endpoint)
+                for (kind, path), endpoint in self.endpoints.items()
+            ),
             *stored_routes(store, background, identify, client_timeout=configuration.client_timeout),
             Route("/v1/models", self._known(self._models)),
             Route("/v1/models/{model:path}", self._known(self._model)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -71,8 +71,15 @@ class RunningResponse:
 
     async def write(self, events: Sequence[bytes]) -> None:
         """Keeps events."""
-        if self.ended.done():
-            return
+        self.put(events)
+
+    def put(self, events: Sequence[bytes]) -> Literal[True]:
+        """Keeps events."""
+        if not self.ended.done():
+            self._keep(events)
+        return True
+
+    def _keep(self, events: Sequence[bytes]) -> None:
         try:
             self._log.feed(b"".join(events))
         except ProtocolError as error:

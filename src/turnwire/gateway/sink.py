@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
 from turnwire.errors import ApiError
+from turnwire.gateway.at_once import put_of
 from turnwire.gateway.refusal import refusal
 
 __all__ = ["HttpSink", "Sink"]
@@ -34,6 +35,9 @@ class Sink(Protocol):
     async def begin(self, headers: Mapping[str, str]) -> None:
         """A stream begins."""
 
+    def put(self, events: Sequence[bytes]) -> bool:
+        """Writes events at once; where that can't be, for the client does not read, nothing, and False is returned."""
+
     async def write(self, events: Sequence[bytes]) -> None:
         """Writes events; waits while the client does not read."""
 
@@ -55,9 +59,10 @@ class HttpSink:
 
     shows_headers = True
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self.put = put_of(scope, send)
         self.begun = False
         """The client was told something."""
 
@@ -67,10 +72,7 @@ class HttpSink:
 
     async def write(self, events: Sequence[bytes]) -> None:
         """Writes events in one go."""
-        try:  # a context manager would be three calls more, for each chunk
-            await self._send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
-        except OSError:
-            return  # the client has left, as in `_head`
+        await self._body(b"".join(events), more=True)
 
     async def end(self) -> None:
         """Ends the body properly."""

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from turnwire.errors import ApiError
+from turnwire.gateway.at_once import put_of
 from turnwire.gateway.refusal import refusal_frame
 
 __all__ = ["SocketConnection", "SocketSink"]
@@ -18,9 +19,11 @@ __all__ = ["SocketConnection", "SocketSink"]
 class SocketConnection:
     """An accepted WebSocket. One task reads it, so that a client which leaves in mid-answer is noticed."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self.put = put_of(scope, send)
+        """Sends text messages at once, as a `turnwire.gateway.at_once.Put` does."""
         # One message waits while another is answered; the rest waits in the client.
         self._messages: asyncio.Queue[str | bytes] = asyncio.Queue(maxsize=1)
         self._gone = asyncio.Event()
@@ -79,7 +82,7 @@ class SocketSink:
 
     def __init__(self, connection: SocketConnection) -> None:
         self._connection = connection
-        self.left = connection.left
+        self.left, self.put = connection.left, connection.put
 
     async def begin(self, headers: Mapping[str, str]) -> None:
         """Nothing: a WebSocket has had its head."""

@@ -67,7 +67,7 @@ class SocketEndpoint:
         token = service.responses.handshake_token(caller, headers)
         handed_out = [] if token is None else [(TURN_STATE_HEADER.encode(), token.encode())]
         await send({"type": "websocket.accept", "headers": handed_out})
-        connection = SocketConnection(receive, send)
+        connection = SocketConnection(scope, receive, send)
         stop = draining(scope)
         code = CloseCode.INTERNAL_ERROR
         try:

@@ -7,10 +7,15 @@ and one that can't be read it leaves without an answer for good.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from turnwire.gateway.at_once import extension
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -43,6 +48,22 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def handle_connect(self, event: Request) -> None:
+        """A client asks for a WebSocket."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):  # else it was refused
+            extensions: dict[str, Any] = self.scope["extensions"] or {}
+            extensions |= extension(self.send, self.put)
+
+    def put(self, messages: Sequence[bytes]) -> bool:
+        """Sends text messages at once; not while the client does not read, or where it is leaving."""
+        if self.close_sent or self.conn.state is not State.OPEN or not self.writable.is_set():
+            return False
+        for message in messages:
+            self.conn.send_text(message)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
 
     def handle_cont(self, event: Frame) -> None:
         """One more fragment of a message."""

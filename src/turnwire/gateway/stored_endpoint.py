@@ -162,7 +162,7 @@ class _EventResponse(Response):
         self._client_timeout = client_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_events(self._events, HttpSink(receive, send), client_timeout=self._client_timeout)
+        await send_events(self._events, HttpSink(scope, receive, send), client_timeout=self._client_timeout)
 
 
 async def _write(

@@ -25,36 +25,40 @@ class DirectResponse(HttpResponse):
     def __init__(self, connection: DirectConnection, status: int, headers: dict[str, str], where: str) -> None:
         super().__init__(status, headers, where)
         self._connection: DirectConnection | None = connection
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        """What has come of the body and was not read, for the connection to add to; it calls `hand_over` then."""
         self._size = 0
         self._paused = False
         self._ended = False
         self._error: ApiError | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bool] | None = None  # done when there is news; whether it is to be read
+        self._take: Callable[[bytes], bool] | None = None  # takes what comes, in the reader's place
 
     @property
     def over(self) -> bool:
         """The body was read to its proper end, or has none."""
-        return self._ended and not self._pieces and self._error is None
+        return self._ended and not self.pieces and self._error is None
 
     async def read(self) -> bytes:
         """All bytes that have come since the last read, as `HttpResponse.read` says."""
-        pieces = self._pieces
-        while not pieces:
+        while not self.pieces:
             if self._error is not None:
                 raise self._error
             if self._ended:
                 return b""
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._size = 0
-        if self._paused:
-            self._paused = False
-            if self._connection is not None:
-                self._connection.resume()
-        return data
+            await self._news()
+        return self._collected()
+
+    async def read_into(self, take: Callable[[bytes], bool]) -> None:
+        """As `HttpResponse.read_into` says, from within the event loop's own call."""
+        while take(await self.read()):
+            if not (self.pieces or self._ended or self._error is not None):
+                self._take = take
+                try:
+                    if not await self._news():
+                        return
+                finally:
+                    self._take = None
 
     def close(self) -> None:
         """Closes the connection at once, unless the body was read to its end."""
@@ -62,14 +66,26 @@ class DirectResponse(HttpResponse):
             self._connection.abort()
             self.lost(Disconnected(f"the response from {self.where} was closed"))
 
-    def take(self, data: bytes) -> None:
-        """More of the body has come."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > MAX_READ and not self._paused and self._connection is not None:
-            self._paused = True
-            self._connection.pause()
-        self._wake()
+    def hand_over(self, size: int) -> None:
+        """All of a read was added, which took so many bytes: whoever waits for it gets it."""
+        pieces = self.pieces
+        if not pieces:
+            return
+        take, reader = self._take, self._reader
+        if take is None or reader is None or reader.done():
+            self._size += size
+            if self._size > MAX_READ and not self._paused and self._connection is not None:
+                self._paused = True
+                self._connection.pause()
+            self._wake()
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        try:
+            if not take(data):
+                reader.set_result(False)
+        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+            reader.set_exception(error)
 
     def end(self) -> None:
         """The body has come to its proper end; the connection is none of its business any more."""
@@ -86,10 +102,26 @@ class DirectResponse(HttpResponse):
             self._error = error
         self._wake()
 
+    def _collected(self) -> bytes:
+        """What has come, which is the reader's from now on."""
+        data = b"".join(self.pieces)
+        self.pieces.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            if self._connection is not None:
+                self._connection.resume()
+        return data
+
+    async def _news(self) -> bool:
+        """Waits for news of the body; whether that is still to be read."""
+        self._reader = asyncio.get_running_loop().create_future()
+        return await self._reader
+
     def _wake(self) -> None:
         reader = self._reader
         if reader is not None and not reader.done():
-            reader.set_result(None)
+            reader.set_result(True)
 
 
 class DirectConnection(asyncio.Protocol):
@@ -164,6 +196,8 @@ class DirectConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(no_http(self._where, str(error).rstrip(".")))
         else:
+            if self._response is not None:
+                self._response.hand_over(len(data))
             if self._unframed > MAX_HEAD:
                 self._fail(ProtocolError(f"{self._where} sent a head of more than {MAX_HEAD} bytes"))
 
@@ -200,8 +234,9 @@ class DirectConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
         self._unframed = 0
-        if self._response is not None:
-            self._response.take(data)
+        response = self._response
+        if response is not None:
+            response.pieces.append(data)
 
     def on_message_complete(self) -> None:
         """The body has come to its end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -80,6 +80,15 @@ class HttpResponse(ABC):
         Raises `Disconnected` where the connection was lost first, a truncated chunked body is one, and
         `ProtocolError` for what is no proper HTTP.
         """
+
+    async def read_into(self, take: Callable[[bytes], bool]) -> None:
+        """Gives each read to ``take``, b"" at the proper end of the body, until it returns False.
+
+        Where the transport can, it does so as the bytes come in, and wakes nobody for them. Raises as `read` does, and
+        what ``take`` raises.
+        """
+        while take(await self.read()):
+            pass
 
     @abstractmethod
     def close(self) -> None:

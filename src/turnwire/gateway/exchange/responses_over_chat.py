@@ -98,33 +98,34 @@ class ResponsesOverChat(ToResponses):
         return self._encoder.response.ended(self._completed)
 
     def _take(self, events: Iterable[ResponseEvent]) -> list[bytes]:
-        if isinstance(events, list):
-            return self._encode(events)
-        whole: list[ResponseEvent] = []
-        try:
-            for event in events:
-                whole.append(event)  # noqa: PERF402 - those before an error count
-        except ApiError as error:
-            return [*self._encode(whole), *self.fail(error)]
-        return self._encode(whole)
-
-    def _encode(self, events: list[ResponseEvent]) -> list[bytes]:
-        if not events:
-            return []
+        failure: ApiError | None = None
+        if not isinstance(events, list):
+            events, failure = _until_failure(events)
         if self._streams and not self.committed:
             self.committed = any(not isinstance(event, Created | Completed) for event in events)
         if self._seals_reasoning:
-            events = [_sealed(event) for event in events]
+            events = [_sealed(event) if type(event) is OutputItemDone else event for event in events]
         # Also where nobody reads them: a whole answer has its items in the order in which they would be streamed.
         written = self._encoder.encode(events)
-        last = events[-1]
-        if isinstance(last, Completed):
-            self._completed = last
-            self._ended = True
+        if events and type(events[-1]) is Completed:
+            self._completed = events[-1]
+            self.over = True
+        if failure is not None:
+            written += self.fail(failure)
         return written if self._streams else []
 
 
-def _sealed(event: ResponseEvent) -> ResponseEvent:
-    if isinstance(event, OutputItemDone) and isinstance(event.item, Reasoning):
+def _until_failure(events: Iterable[ResponseEvent]) -> tuple[list[ResponseEvent], ApiError | None]:
+    whole: list[ResponseEvent] = []
+    try:
+        for event in events:
+            whole.append(event)  # noqa: PERF402 - those before an error count
+    except ApiError as error:
+        return whole, error
+    return whole, None
+
+
+def _sealed(event: OutputItemDone) -> OutputItemDone:
+    if isinstance(event.item, Reasoning):
         return OutputItemDone(sealed_reasoning(event.item))
     return event

@@ -22,14 +22,10 @@ class ToResponses(FromDecoder):
     def __init__(self, decoder: AnswerDecoder, encoder: ResponsesEncoder, *, streams: bool) -> None:
         super().__init__(decoder)
         self.committed = False
+        self.over = False
+        """The terminal event was given."""
         self._encoder = encoder
         self._streams = streams
-        self._ended = False
-
-    @property
-    def over(self) -> bool:
-        """The terminal event was given."""
-        return self._ended or self.error is not None
 
     @property
     def position(self) -> int | None:
@@ -49,4 +45,5 @@ class ToResponses(FromDecoder):
         if self.over:
             return []
         self.error = error
+        self.over = True
         return self._encoder.failed(stream_failure(error)) if self._streams else []

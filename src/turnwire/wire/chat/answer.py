@@ -83,17 +83,12 @@ class GrowingAnswer:
         self._timings: dict[str, Any] | None = None
         self._started: set[int] = set()
         self._finished: set[int] = set()
+        self.ending: Ending = "open"
+        """How much of an end the server has given."""
         self.finish_reason: str | None = None
         """The server's word for why it ended, None so far or where it gave none."""
         self.reasoning_name: ReasoningName | None = None
         """The name that this server's reasoning goes by, once some came."""
-
-    @property
-    def ending(self) -> Ending:
-        """How much of an end the server has given."""
-        if len(self._finished) < max(self._choices, len(self._started)):
-            return "open"
-        return "finished" if self._usage is None else "settled"
 
     @property
     def dropped_calls(self) -> tuple[str, ...]:
@@ -126,6 +121,7 @@ class GrowingAnswer:
                 self._usage = chunk.usage
             if isinstance(chunk.timings, dict):
                 self._timings = chunk.timings
+            self._note_ending()
         choices = chunk.choices
         if not choices:
             return None
@@ -194,7 +190,9 @@ class GrowingAnswer:
         delta, reason = choice.delta, choice.finish_reason
         name: PlainName | None = None
         if delta is not None:
-            self._started.add(index)
+            if index not in self._started:
+                self._started.add(index)
+                self._note_ending()
             name = self._take_delta(delta, index, events)
         if choice.message is not None:
             name = None
@@ -204,8 +202,15 @@ class GrowingAnswer:
             if isinstance(reason, str) and reason:
                 self._started.add(index)
                 self._finished.add(index)
+                self._note_ending()
                 self._finish(reason, events)
         return name if index == 0 else None
+
+    def _note_ending(self) -> None:
+        if len(self._finished) < max(self._choices, len(self._started)):
+            self.ending = "open"
+        else:
+            self.ending = "finished" if self._usage is None else "settled"
 
     def _take_delta(self, delta: Delta, choice: int, events: list[ResponseEvent]) -> PlainName | None:
         """Takes what a choice gained, in the reference's order: reasoning, content, calls."""

@@ -82,6 +82,8 @@ class ResponsesEncoder:
         self._open: list[tuple[_Key, GrowingItem]] = []
         self._message: GrowingMessage | None = None  # where the next text belongs
         self._reasoning: GrowingReasoning | None = None
+        self._write_text: Callable[[str], None] | None = None  # writes it, once some came
+        self._write_reasoning: Callable[[str], None] | None = None
         self._over = False
 
     def __repr__(self) -> str:
@@ -121,7 +123,9 @@ class ResponsesEncoder:
         if not self._over:
             for event in events:
                 if type(event) is OutputTextDelta:
-                    (self._message or self._begin_message()).text(event.delta)
+                    (self._write_text or self._begin_text())(event.delta)
+                elif type(event) is ReasoningContentDelta:
+                    (self._write_reasoning or self._begin_reasoning_text())(event.delta)
                 else:
                     self._encode(event)
                     if self._over:
@@ -139,8 +143,6 @@ class ResponsesEncoder:
 
     def _encode(self, event: ResponseEvent) -> None:
         match event:
-            case ReasoningContentDelta():
-                (self._reasoning or self._begin_reasoning()).text(event.delta)
             case ReasoningSummaryPartAdded():
                 (self._reasoning or self._begin_reasoning()).summary_part(event.summary_index)
             case ReasoningSummaryDelta():
@@ -164,15 +166,22 @@ class ResponsesEncoder:
         growing = _GROWING.get(type(item), GrowingItem)(self._writer, place, fields)
         self._open.append((_key(item), growing))
         if isinstance(growing, GrowingReasoning):
-            self._reasoning = growing
+            self._reasoning, self._write_reasoning = growing, None
         elif isinstance(growing, GrowingMessage):
-            self._message = growing
+            self._message, self._write_text = growing, None
         return growing
 
-    def _begin_message(self) -> GrowingMessage:
-        self._begin(Message("assistant", ()))
-        assert self._message is not None  # noqa: S101 - it has just begun
-        return self._message
+    def _begin_text(self) -> Callable[[str], None]:
+        if self._message is None:
+            self._begin(Message("assistant", ()))
+        assert self._message is not None  # noqa: S101 - it has begun
+        self._write_text = self._message.text().write
+        return self._write_text
+
+    def _begin_reasoning_text(self) -> Callable[[str], None]:
+        reasoning = self._reasoning or self._begin_reasoning()
+        self._write_reasoning = reasoning.text().write
+        return self._write_reasoning
 
     def _begin_reasoning(self) -> GrowingReasoning:
         self._begin(Reasoning())
@@ -186,9 +195,9 @@ class ResponsesEncoder:
         growing.finish(fields)
         self.response.put(growing.place, fields)
         if growing is self._message:
-            self._message = None
+            self._message = self._write_text = None
         elif growing is self._reasoning:
-            self._reasoning = None
+            self._reasoning = self._write_reasoning = None
 
     def _begun(self, item: ResponseItem) -> GrowingItem | None:
         """The open item that this one is the whole of."""

@@ -63,16 +63,19 @@ class EventWriter:
 class DeltaWriter:
     """Writes the deltas of one part of an item."""
 
-    __slots__ = ("_between", "_head", "_tail", "_writer")
+    __slots__ = ("_between", "_head", "_tail", "_writer", "used")
 
     def __init__(self, writer: EventWriter, head: bytes, between: bytes, tail: bytes) -> None:
         self._writer = writer
         self._head = head
         self._between = between
         self._tail = tail
+        self.used = False
+        """Whether any delta was written."""
 
     def write(self, delta: str) -> None:
         """Writes one delta event."""
+        self.used = True
         writer = self._writer
         number = writer.next_number
         writer.next_number = number + 1

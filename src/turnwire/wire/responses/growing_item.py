@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from turnwire.wire.responses.event_writer import EventWriter
+from turnwire.wire.responses.event_writer import DeltaWriter, EventWriter
 
 __all__ = ["GrowingCall", "GrowingItem", "GrowingMessage", "GrowingReasoning"]
 
@@ -55,26 +55,21 @@ _PART_KINDS = {
 class _GrowingPart:
     """A part of an item, from its beginning on."""
 
-    __slots__ = ("_deltas", "_kind", "_place", "_told", "_writer")
+    __slots__ = ("_kind", "_place", "_writer", "deltas")
 
     def __init__(self, writer: EventWriter, kind: _PartKind, item_place: Mapping[str, Any], index: int) -> None:
         self._writer = writer
         self._kind = kind
         self._place = {**item_place, kind.index_key: index}
-        self._deltas = writer.delta_writer(f"{kind.text_events}.delta", {**self._place, **kind.beside})
-        self._told = False
+        self.deltas = writer.delta_writer(f"{kind.text_events}.delta", {**self._place, **kind.beside})
         writer.write(f"{kind.part_events}.added", {**self._place, "part": kind.empty})
-
-    def delta(self, delta: str) -> None:
-        self._told = True
-        self._deltas.write(delta)
 
     def finish(self, part: Mapping[str, Any], *, told: bool = False) -> None:
         """``told`` says that the part's text went out in the deltas of another one."""
         kind, write = self._kind, self._writer.write
         text = part[kind.text_key]
-        if text and not (told or self._told):
-            self._deltas.write(text)
+        if text and not (told or self.deltas.used):
+            self.deltas.write(text)
         write(f"{kind.text_events}.done", {**self._place, **kind.beside, kind.text_key: text})
         write(f"{kind.part_events}.done", {**self._place, "part": part})
 
@@ -111,11 +106,11 @@ class GrowingMessage(GrowingItem):
         super().__init__(writer, place, fields)
         self._text: _GrowingPart | None = None
 
-    def text(self, delta: str) -> None:
-        """Writes more of its text."""
+    def text(self) -> DeltaWriter:
+        """What writes its text, which begins with it if it has not begun."""
         if self._text is None:
             self._text = _GrowingPart(self._writer, _PART_KINDS[self._TEXT], self._item_place, 0)
-        self._text.delta(delta)
+        return self._text.deltas
 
     def _finish_parts(self, fields: _Json) -> None:
         if self._text is not None:
@@ -155,7 +150,7 @@ class GrowingReasoning(GrowingMessage):
         self.summary_part(index)
         if index in self._summary_texts:
             self._summary_texts[index].append(delta)
-            self._summaries[index].delta(delta)
+            self._summaries[index].deltas.write(delta)
 
     def _finish_parts(self, fields: _Json) -> None:
         summary = fields["summary"]
@@ -180,17 +175,15 @@ class GrowingCall(GrowingItem):
         custom = fields["type"] == "custom_tool_call"
         self._key = "input" if custom else "arguments"
         self._events = "response.custom_tool_call_input" if custom else "response.function_call_arguments"
-        self._told = False
         super().__init__(writer, place, {**fields, self._key: "", "status": "in_progress"})
         self._deltas = writer.delta_writer(f"{self._events}.delta", self._item_place)
 
     def arguments(self, delta: str) -> None:
         """Writes more of what the tool is called with."""
-        self._told = True
         self._deltas.write(delta)
 
     def _finish_parts(self, fields: _Json) -> None:
         text = fields[self._key]
-        if text and not self._told:
+        if text and not self._deltas.used:
             self._deltas.write(text)
         self._writer.write(f"{self._events}.done", {**self._item_place, self._key: text})
