@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from tests.gateway.asking import Form, ask
 from tests.gateway.bare_server import serving as serving_bare
 from tests.gateway.serving import serving
-from turnwire.gateway.at_once import Put, extension, put_of
+from turnwire.gateway.at_once import Put, body_of, extension, put_of
 from turnwire.gateway.sink import HttpSink
 from turnwire.gateway.socket_connection import SocketConnection
 from turnwire.testing import ScriptedServer, Turn
@@ -35,6 +35,7 @@ def put(_: Sequence[bytes]) -> bool:
 
 def test_a_server_that_offers_nothing_can_write_nothing_at_once() -> None:
     assert put_of({}, send)([b"x"]) is False
+    assert body_of({}, send) is None  # type: ignore[arg-type]
     assert put_of({"extensions": {}}, send)([b"x"]) is False
 
 
@@ -42,9 +43,17 @@ def test_what_is_offered_with_a_send_is_used_with_that_one_alone() -> None:
     async def counted(message: Message) -> None:
         await send(message)
 
-    scope = {"extensions": extension(send, put)}
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def watched() -> Message:
+        return await receive()
+
+    scope = {"extensions": extension(receive, send, put, lambda: b"body")}
     assert put_of(scope, send) is put
     assert put_of(scope, counted)([b"x"]) is False, "what stands before a send must see all that passes"
+    assert body_of(scope, receive) == b"body"
+    assert body_of(scope, watched) is None
 
 
 class PuttingApplication:

@@ -89,7 +89,7 @@ class Server(HttpResponse):
         self.closed = False
         self.others = False
 
-    async def post(self, path: str, body: bytes, **_: Any) -> Server:
+    async def ask(self, path: str, body: bytes, **_: Any) -> Server:
         return self
 
     async def read(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from datetime import UTC, datetime
@@ -87,7 +88,9 @@ class Account:
                 inquiry.headers, request_id=inquiry.request_id, caller=caller, api=api, model=model, streams=streams
             )
         )
-        self._metrics.answer_begins(api, caller)
+        # Nobody need wait for what is counted: it is, as soon as something has to be waited for, and so before the end.
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._call_soon(self._metrics.answer_begins, api, caller)
 
     def looks_elsewhere(self) -> None:
         """The upstream that was asked has failed, and another one is looked for."""
@@ -97,7 +100,7 @@ class Account:
 
     def asks(self, lease: Lease, exchange: Exchange, *, waited: float) -> None:
         """An upstream is asked next, for whose lease it took so many seconds."""
-        self._metrics.waited(lease.name, waited)
+        self._call_soon(self._metrics.waited, lease.name, waited)
         if self.tried:
             self._metrics.moved(self.tried[-1])
             _log.warning("%s moves from %s to %s", self._inquiry.request_id, self.tried[-1], lease.name)

@@ -43,8 +43,11 @@ def named_conversation(headers: Mapping[str, str]) -> bytes | None:
 
     Codex gives its ``prompt_cache_key`` and its thread the same name, so it is the same key.
     """
-    name = next((value for name in _HEADERS if (value := headers.get(name))), None)
-    return None if name is None else conversation_key(_NAMED, name)
+    for header in _HEADERS:
+        name = headers.get(header)
+        if name:
+            return conversation_key(_NAMED, name)
+    return None
 
 
 def _head_key(fields: Mapping[str, Any]) -> bytes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnwire.errors import RateLimited
@@ -81,38 +80,36 @@ class Answering:
         """Carries one answer over, from whichever upstream gives it; ``keep`` is that of `Relay`."""
         if api != "websocket" and inquiry.headers.get(_RETRY_COUNT, "").lstrip("0").isdecimal():
             self._accounts.metrics.asked_again(api)  # a WebSocket's headers are its handshake's
-        with self._counted(inquiry.caller.tenant):
-            account = self._accounts.open(inquiry, turn, sink, api=api, model=model, streams=streams)
-            relay = Relay(
-                _PoolRoute(self.pool, self.turns, make, model, inquiry, turn, account),
-                account.sink,
-                self.patience,
-                streams=streams,
-                headers={REQUEST_ID_HEADER: inquiry.request_id},
-                forwarded=account.forwarded,
-                returned=response_headers,
-                keep=keep,
-            )
-            end: RelayEnd = "left"  # where the gateway ends first
-            try:
-                end = await relay.run()
-            finally:
-                account.over(end, relay.error, relay.first_output_after, signs=relay.signs)
-                _learn(relay.attempt)
+        tenant = inquiry.caller.tenant
+        under_way = self._open[tenant]
+        if self._max_streams is not None and under_way >= self._max_streams:
+            raise RateLimited(f"{self._max_streams} answers are under way already: wait for one to end", 1.0)
+        account = self._accounts.open(inquiry, turn, sink, api=api, model=model, streams=streams)
+        relay = Relay(
+            _PoolRoute(self.pool, self.turns, make, model, inquiry, turn, account),
+            account.sink,
+            self.patience,
+            streams=streams,
+            headers={REQUEST_ID_HEADER: inquiry.request_id},
+            forwarded=account.forwarded,
+            returned=response_headers,
+            keep=keep,
+        )
+        end: RelayEnd = "left"  # where the gateway ends first
+        self._open[tenant] = under_way + 1
+        try:
+            end = await relay.run()
+        finally:
+            self._gives_back(tenant)
+            account.over(end, relay.error, relay.first_output_after, signs=relay.signs)
+            _learn(relay.attempt)
         return end
 
-    @contextmanager
-    def _counted(self, tenant: str) -> Iterator[None]:
-        """Counts an answer of a caller; raises `RateLimited` where there are too many."""
-        if self._max_streams is not None and self._open[tenant] >= self._max_streams:
-            raise RateLimited(f"{self._max_streams} answers are under way already: wait for one to end", 1.0)
-        self._open[tenant] += 1
-        try:
-            yield
-        finally:
-            self._open[tenant] -= 1
-            if not self._open[tenant]:
-                del self._open[tenant]
+    def _gives_back(self, tenant: str) -> None:
+        """Counts an answer of a caller no more."""
+        self._open[tenant] -= 1
+        if not self._open[tenant]:
+            del self._open[tenant]
 
 
 def _learn(attempt: Attempt | None) -> None:

@@ -40,21 +40,27 @@ class ClientGone(Exception):
     """The client left before its request was whole, so that there is nobody to tell anything."""
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], *, max_size: int, timeout: float) -> bytes:
+async def read_body(
+    receive: Receive, headers: Mapping[str, str], *, max_size: int, timeout: float, read: bytes | None = None
+) -> bytes:
     """A request's body, expanded; ``headers`` have lower-case names, ``timeout`` (seconds) is for all of it.
+
+    ``read`` is the body where it was read already.
 
     Raises `InvalidPrompt` for a body over ``max_size`` bytes, before or after it is expanded, for an encoding that is
     not known and for data that is not in it; `BodyTimeout`; `ClientGone`.
     """
-    encoding = _encoding(headers.get("content-encoding", ""))
+    encoding = _encoding(headers["content-encoding"]) if "content-encoding" in headers else None
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_size:
+    if (declared.isdecimal() and int(declared) > max_size) or (read is not None and len(read) > max_size):
         raise _too_large(max_size)
-    try:
-        async with asyncio.timeout(timeout):
-            body = await _read(receive, max_size)
-    except TimeoutError:
-        raise BodyTimeout(f"the request's body did not come within {timeout:g} s") from None
+    body = read
+    if body is None:
+        try:
+            async with asyncio.timeout(timeout):
+                body = await _read(receive, max_size)
+        except TimeoutError:
+            raise BodyTimeout(f"the request's body did not come within {timeout:g} s") from None
     if encoding is None:
         return body
     expanded = _expand(body, encoding, min(_AT_ONCE, max_size))

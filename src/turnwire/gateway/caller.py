@@ -138,16 +138,17 @@ def _require_local(headers: Mapping[str, str], client_host: str | None) -> None:
     # other page where it comes from.
     for name in ("host", "origin"):
         value = headers.get(name)
-        if value is not None and not is_loopback(_host_name(value)):
+        if value is not None and not _names_this_machine(value):
             raise _refusal(f"only this machine is served, by its own names, and {name} is {value!r}")
 
 
-def _host_name(value: str) -> str:
-    """The host of a ``host`` or ``origin`` header; empty where it names none."""
+@lru_cache(maxsize=256)
+def _names_this_machine(value: str) -> bool:
+    """Whether a ``host`` or ``origin`` header can only mean this machine."""
     try:
-        return urlsplit(value if "//" in value else f"//{value}").hostname or ""
+        return is_loopback(urlsplit(value if "//" in value else f"//{value}").hostname or "")
     except ValueError:
-        return ""
+        return False
 
 
 def _refusal(reason: str) -> Unauthorized:

@@ -110,11 +110,13 @@ class Catalog:
         Raises `UnknownModel`, or, as long as an upstream that may serve it has not said what it serves,
         `ServerOverloaded`.
         """
-        serving = tuple(
-            Served(upstream, upstream.models[model]) for upstream in self.upstreams if model in upstream.models
-        )
+        serving = []
+        for upstream in self._upstreams.values():
+            name = upstream.models.get(model)
+            if name is not None:
+                serving.append(Served(upstream, name))
         if serving:
-            return serving
+            return tuple(serving)
         unknown = [upstream.name for upstream in self.upstreams if not upstream.models]
         if unknown:
             raise ServerOverloaded(

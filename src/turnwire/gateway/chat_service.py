@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
+from os import urandom
 from typing import Any
 
 from turnwire.errors import ApiError, InvalidPrompt
@@ -28,7 +28,7 @@ class ChatService:
 
     async def answer(self, fields: Mapping[str, Any], inquiry: Inquiry, sink: Sink) -> None:
         """Answers one request; what is wrong with it is told to the client as well."""
-        response_id = f"chatcmpl-{secrets.token_hex(16)}"
+        response_id = f"chatcmpl-{urandom(16).hex()}"
 
         def make(served: Served, _position: int) -> Exchange:
             return _exchange(fields, served, response_id)

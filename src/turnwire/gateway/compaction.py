@@ -10,9 +10,9 @@ which then travels in the item's ``encrypted_content`` (`turnwire.wire.sealed`).
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import urandom
 from typing import Any
 
 import msgspec
@@ -189,7 +189,7 @@ class CompactionService:
             await sink.refuse(error, {REQUEST_ID_HEADER: inquiry.request_id})
 
     async def _compact(self, received: ReceivedRequest, inquiry: Inquiry, sink: Sink, turn: Turn) -> None:
-        response_id = f"resp_{secrets.token_hex(24)}"
+        response_id = f"resp_{urandom(24).hex()}"
 
         async def attempt(received: ReceivedRequest, *, relays: bool) -> None:
             def make(served: Served, _position: int) -> Exchange:

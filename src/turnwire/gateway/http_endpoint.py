@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from starlette.types import Receive, Scope, Send
 
 from turnwire.errors import ApiError
+from turnwire.gateway.at_once import body_of
 from turnwire.gateway.body import ClientGone, decode_object, read_body
 from turnwire.gateway.caller import Caller, Callers
 from turnwire.gateway.configuration import GatewayConfiguration
@@ -70,7 +71,9 @@ class PostEndpoint:
         if scope["method"] != "POST":
             raise self._other_methods
         limits = self._configuration
-        body = await read_body(receive, headers, max_size=limits.max_body, timeout=limits.body_timeout)
+        body = await read_body(
+            receive, headers, max_size=limits.max_body, timeout=limits.body_timeout, read=body_of(scope, receive)
+        )
         return caller, decode_object(body)
 
 

@@ -99,7 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.scope is self.scope:  # else it is a WebSocket's handshake
-            self.scope["extensions"] = extension(cycle.send, _AtOnce(cycle).put)
+            at_once = _AtOnce(cycle)
+            self.scope["extensions"] = extension(cycle.receive, cycle.send, at_once.put, at_once.body)
 
     def on_message_complete(self) -> None:
         """The body is whole."""
@@ -144,7 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _AtOnce:
-    """What writes more of a chunked body at once; not while the client does not read, or has left."""
+    """What an application may have of a request and its response without waiting."""
 
     __slots__ = ("_cycle",)
 
@@ -152,10 +153,18 @@ class _AtOnce:
         self._cycle = cycle
 
     def put(self, pieces: Sequence[bytes]) -> bool:
-        """Writes the pieces as one chunk."""
+        """Writes more of a chunked body, as one chunk; not while the client does not read, or has left."""
         cycle = self._cycle
         if not cycle.chunked_encoding or cycle.response_complete or cycle.disconnected or cycle.flow.write_paused:
             return False
         if body := b"".join(pieces):  # an empty chunk would be the end
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
+
+    def body(self) -> bytes | None:
+        """All of the request's body, where it has come; what is received of it then is empty."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any
+from os import urandom
 
 from msgspec import Struct
 
@@ -36,10 +35,9 @@ class Inquiry(Struct, frozen=True):
 
         That outranks the header, which a WebSocket has in its handshake. An empty token is none.
         """
-        metadata: Mapping[str, Any] = client_metadata if isinstance(client_metadata, Mapping) else {}
-        framed = metadata.get(TURN_STATE_HEADER)
+        framed = client_metadata.get(TURN_STATE_HEADER) if isinstance(client_metadata, dict) else None
         token = framed if isinstance(framed, str) and framed else headers.get(TURN_STATE_HEADER)
-        return cls(caller, headers, f"req_{secrets.token_hex(12)}", token or None)
+        return cls(caller, headers, f"req_{urandom(12).hex()}", token or None)
 
 
 def plain_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

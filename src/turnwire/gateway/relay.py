@@ -295,20 +295,26 @@ class Relay:
         """Asks an upstream and hands on what it says, unless it is given up; gives the last events, not told yet."""
         exchange = attempt.exchange
         events: Sequence[bytes] = ()
+        succeeded = False
         self._asking = True
         try:
             response = await self._ask(attempt)
-            if response.content_type == "text/html":
+            content_type = response.content_type
+            if content_type == "text/html":
                 raise ProtocolError("it answered with a web page instead of an event stream: check its base_url")
-            if response.content_type == "application/json":
+            if content_type == "application/json":
                 events = exchange.feed_whole(await read_whole(response, _MAX_ANSWER))
-                self._note(attempt)
+                if exchange.committed:
+                    self.first_output_after = self._time() - self._started
             while not exchange.over:
                 if events and self._streams:
                     if exchange.committed or self._begun:
                         await self._write(events)
                     else:
                         self._held += events
+                if exchange.committed and not succeeded:
+                    succeeded = True  # not before the client has its first words
+                    attempt.lease.succeeded()
                 ending = exchange.ending
                 if ending == "open":
                     await response.read_into(self._take)
@@ -344,7 +350,7 @@ class Relay:
     async def _ask(self, attempt: Attempt) -> HttpResponse:
         """The upstream's response, with all that is known once it is there."""
         exchange = attempt.exchange
-        response = await attempt.upstream.post(
+        response = await attempt.upstream.ask(
             exchange.path, exchange.body, headers=self._forwarded, token=attempt.token
         )
         self._response = response
@@ -371,20 +377,14 @@ class Relay:
             events = events if self._begun else ()
         else:
             self._heard_at = now
-        if self.first_output_after is None:
-            self._note(self.attempt)
+        if self.first_output_after is None and exchange.committed:
+            self.first_output_after = now - self._started
         goes_on = bool(data) and exchange.ending == "open" and not exchange.over
         if goes_on and self._begun and events and not self._writing and self._sign is None and self._sink.put(events):
             self._wrote_at = now
             events = ()
         self._untold = events
         return goes_on and not events
-
-    def _note(self, attempt: Attempt) -> None:
-        """Notes when something of the answer was there."""
-        if attempt.exchange.committed:
-            self.first_output_after = self._time() - self._started
-            attempt.lease.succeeded()
 
     @property
     def _exchange(self) -> Exchange | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Mapping
+from os import urandom
 from typing import Any
 
 import msgspec
@@ -245,4 +245,4 @@ def _exchange(
 
 
 def _new_id() -> str:
-    return f"resp_{secrets.token_hex(24)}"
+    return f"resp_{urandom(24).hex()}"

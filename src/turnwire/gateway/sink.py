@@ -5,11 +5,10 @@ An answer is a head and a body over HTTP, and a run of messages over a WebSocket
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from turnwire.errors import ApiError
 from turnwire.gateway.at_once import put_of
@@ -98,13 +97,14 @@ class HttpSink:
 
     async def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.begun = True
-        with suppress(OSError):  # which some servers raise where the client has left, while others do nothing
-            await self._send({"type": "http.response.start", "status": status, "headers": list(_raw(headers.items()))})
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._tell({"type": "http.response.start", "status": status, "headers": raw})
 
     async def _body(self, body: bytes, *, more: bool) -> None:
-        with suppress(OSError):
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        await self._tell({"type": "http.response.body", "body": body, "more_body": more})
 
-
-def _raw(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[bytes, bytes]]:
-    return ((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+    async def _tell(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            return  # which some servers raise where the client has left, while others do nothing

@@ -54,7 +54,7 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):  # else it was refused
             extensions: dict[str, Any] = self.scope["extensions"] or {}
-            extensions |= extension(self.send, self.put)
+            extensions |= extension(self.receive, self.send, self.put)
 
     def put(self, messages: Sequence[bytes]) -> bool:
         """Sends text messages at once; not while the client does not read, or where it is leaving."""

@@ -54,7 +54,8 @@ _MAX_OUTPUT = 2_000
 
 def asks_for_compaction(received: ReceivedRequest) -> bool:
     """Whether a request for a response is one for a compaction: its last item says so."""
-    return any(_is_trigger(item) for item in received.prompt.items[-1:])
+    items = received.prompt.input
+    return not isinstance(items, str) and bool(items) and _is_trigger(items[-1])
 
 
 def summarising(prompt: Prompt) -> Prompt:

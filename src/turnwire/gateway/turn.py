@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping
+from os import urandom
 from typing import Any
 
 from msgspec import Struct
@@ -60,7 +60,7 @@ class Turns:
         if ticket is not None:
             self._metrics.token_refused(ticket)
             _log.info("%s came with a turn token that is %s", inquiry.request_id, ticket)
-        return Turn(conversation_of(fields, inquiry.headers), secrets.token_hex(8))
+        return Turn(conversation_of(fields, inquiry.headers), urandom(8).hex())
 
     def token(self, turn: Turn, inquiry: Inquiry, upstream: str, upstream_token: str | None = None) -> str | None:
         """A token for a turn that goes to this upstream, or to whichever its key says where that is not known yet: "".
@@ -81,4 +81,4 @@ class Turns:
         key = named_conversation(headers)
         if key is None or headers.get(TURN_STATE_HEADER):
             return None
-        return self._tokens.issue(TurnTicket(secrets.token_hex(8), "", None, key), caller.tenant)
+        return self._tokens.issue(TurnTicket(urandom(8).hex(), "", None, key), caller.tenant)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.request import getproxies
 
@@ -97,34 +98,52 @@ class Upstream:
         other.settle(base_url=base_url)
         return other
 
+    async def ask(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] = {},
+        token: str | None = None,
+        method: str = "POST",
+    ) -> HttpResponse:
+        """A response with a success status, its head read and its body not; how long that may take is the caller's say.
+
+        ``headers`` are the client's that may cross; the gateway's own, its key among them, outrank them. ``token`` is
+        the upstream's own turn state. Raises the `ApiError` that fits a refusal or a lost connection; its sentence
+        names the upstream.
+        """
+        try:
+            sent = {**_HEADERS, **headers, **await self.provider.request_headers()}
+            if token is not None:
+                sent[TURN_STATE_HEADER] = token
+            response = await self._transport.send(HttpRequest(self.provider.url(path), sent, body, method))
+            if 200 <= response.status < 300:
+                return response
+            raise await read_refusal(response, where=self._where)
+        except ApiError as error:
+            raise self.blamed(error) from None
+
     async def post(
         self, path: str, body: bytes, *, headers: Mapping[str, str] = {}, token: str | None = None
     ) -> HttpResponse:
-        """A response with a success status, its head read and its body not.
-
-        ``headers`` are the client's that may cross; the gateway's own, its key among them, outrank them. ``token`` is
-        the upstream's own turn state. Raises the `ApiError` that fits a refusal, a lost connection, or, as
-        `IdleTimeout`, a head that does not come within `idle_timeout`; its sentence names the upstream.
-        """
-        return await self._send("POST", path, body, headers, token)
+        """The response that `ask` gives; `IdleTimeout` where its head does not come within `idle_timeout`."""
+        async with self._in_time():
+            return await self.ask(path, body, headers=headers, token=token)
 
     async def get(self, path: str) -> HttpResponse:
         """The response to a GET, as for `post`."""
-        return await self._send("GET", path, b"", {}, None)
+        async with self._in_time():
+            return await self.ask(path, b"", method="GET")
 
     async def get_json(self, path: str) -> Any:
         """The JSON document there; `ProtocolError` for anything else, and the errors of `post`."""
-        try:
-            async with asyncio.timeout(self.idle_timeout):
-                response = await self.get(path)
-                try:
-                    return await self.read_json(response)
-                finally:
-                    response.close()
-        except ApiError:
-            raise
-        except TimeoutError:
-            raise self._silence() from None
+        async with self._in_time():
+            response = await self.ask(path, b"", method="GET")
+            try:
+                return await self.read_json(response)
+            finally:
+                response.close()
 
     async def read_json(self, response: HttpResponse) -> Any:
         """The JSON document that a response's body is; `ProtocolError` for anything else, `Disconnected` if cut."""
@@ -160,25 +179,16 @@ class Upstream:
     def _where(self) -> str:
         return f"upstream {self.name!r}"
 
-    def _silence(self) -> IdleTimeout:
-        return IdleTimeout(f"{self._where} did not answer within idle_timeout, {self.idle_timeout:g} s")
-
-    async def _send(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], token: str | None
-    ) -> HttpResponse:
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
         try:
-            sent = {**_HEADERS, **headers, **await self.provider.request_headers()}
-            if token is not None:
-                sent[TURN_STATE_HEADER] = token
             async with asyncio.timeout(self.idle_timeout):
-                response = await self._transport.send(HttpRequest(self.provider.url(path), sent, body, method))
-                if 200 <= response.status < 300:
-                    return response
-                raise await read_refusal(response, where=self._where)
-        except ApiError as error:
-            raise self.blamed(error) from None
+                yield
+        except ApiError:
+            raise
         except TimeoutError:
-            raise self._silence() from None
+            message = f"{self._where} did not answer within idle_timeout, {self.idle_timeout:g} s"
+            raise IdleTimeout(message) from None
 
 
 def _transport(provider: Provider) -> Transport:

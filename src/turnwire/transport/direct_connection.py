@@ -51,12 +51,18 @@ class DirectResponse(HttpResponse):
 
     async def read_into(self, take: Callable[[bytes], bool]) -> None:
         """As `HttpResponse.read_into` says, from within the event loop's own call."""
-        while take(await self.read()):
-            if not (self.pieces or self._ended or self._error is not None):
+        goes_on = True
+        while goes_on:
+            if self.pieces:
+                goes_on = take(self._collected())
+            elif self._error is not None:
+                raise self._error
+            elif self._ended:
+                goes_on = take(b"")
+            else:
                 self._take = take
                 try:
-                    if not await self._news():
-                        return
+                    goes_on = await self._news()
                 finally:
                     self._take = None
 

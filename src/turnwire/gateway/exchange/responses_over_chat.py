@@ -22,6 +22,8 @@ __all__ = ["ResponsesOverChat"]
 
 _encode = msgspec.json.Encoder().encode
 
+_NOTHING_YET = frozenset({Created, Completed})
+"""Events that bring nothing of an answer."""
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 
@@ -102,7 +104,7 @@ class ResponsesOverChat(ToResponses):
         if not isinstance(events, list):
             events, failure = _until_failure(events)
         if self._streams and not self.committed:
-            self.committed = any(not isinstance(event, Created | Completed) for event in events)
+            self.committed = not _NOTHING_YET.issuperset(map(type, events))
         if self._seals_reasoning:
             events = [_sealed(event) if type(event) is OutputItemDone else event for event in events]
         # Also where nobody reads them: a whole answer has its items in the order in which they would be streamed.

@@ -67,7 +67,8 @@ def encode_request(
     for definition in prompt.tools:
         tools.add(definition)
     history = History(dialect, reasoning_name or dialect.reasoning_name, tools, dropped)
-    for item in prompt.items:
+    items = prompt.items
+    for item in items:
         history.add(item)
     body = {
         "model": model,
@@ -79,7 +80,7 @@ def encode_request(
     if stream and dialect.stream_options:
         body["stream_options"] = {"include_usage": True}
     once_each = tuple(dict.fromkeys(dropped))
-    call_ids = frozenset(item.call_id for item in prompt.items if isinstance(item, _CALLS) and item.call_id)
+    call_ids = frozenset(item.call_id for item in items if isinstance(item, _CALLS) and item.call_id)
     return EncodedRequest(prompt_json({**body, **prompt.extra}), once_each, tools.origins, call_ids)
 
 

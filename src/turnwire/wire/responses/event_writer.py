@@ -37,7 +37,7 @@ class EventWriter:
 
     def write(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Writes an event with its number."""
-        self.write_unnumbered(kind, {"sequence_number": self.next_number, **fields})
+        self.written.append(self._framed(kind, {"type": kind, "sequence_number": self.next_number, **fields}))
         self.next_number += 1
 
     def write_unnumbered(self, kind: str, fields: Mapping[str, Any]) -> None:
