@@ -1,4 +1,4 @@
-"""What a gateway costs: turnwire's, LiteLLM's proxy and nginx in front of one model server, for one client, in turn."""
+"""What a gateway costs: turnwire's, LiteLLM's proxy, nginx and the floor, before one model server, for one client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import uvloop
 
 from measurement import Absent, Comparison, Effort, Section, Target
 from relay_client import Api, Stream
-from relay_gateway import Gateway, Missing, Name, Starter, litellm, nginx, turnwire
+from relay_gateway import Gateway, Missing, Name, Starter, floor, litellm, nginx, turnwire
 from relay_upstream import PACE, TEXTS, Manner
 
 __all__ = ["measure_gateways"]
@@ -24,7 +24,7 @@ __all__ = ["measure_gateways"]
 _TRANSLATED = "Responses over Chat Completions"
 _PASSED_ON = "Chat Completions as they are"
 _APIS: Mapping[str, Api] = {_TRANSLATED: "responses", _PASSED_ON: "chat"}
-_OTHERS: tuple[Name, ...] = ("LiteLLM", "nginx")
+_OTHERS: tuple[Name, ...] = ("LiteLLM", "nginx", "floor")
 _SATURATING_STREAMS = 4
 _WARM_UP = 5
 _LEAVING = 0.1
@@ -41,7 +41,7 @@ def measure_gateways(effort: Effort, peers: Path) -> Iterator[Section]:
     """CPU time per chunk and per request, added time to the first text, memory.
 
     ``peers`` is the environment with LiteLLM's proxy. nginx gets Chat Completions, whatever the others get: it passes
-    on what it is given.
+    on what it is given. The floor translates, and does nothing else.
     """
     with _model_server() as port:
         gateways = _Gateways(f"http://127.0.0.1:{port}/v1", peers, effort)
@@ -57,13 +57,17 @@ def measure_gateways(effort: Effort, peers: Path) -> Iterator[Section]:
                 "µs",
                 gateways.paced,
                 {(_TRANSLATED, "LiteLLM"): Target(8, "times less"), (_TRANSLATED, "nginx"): Target(2, "times")},
+                with_floor=True,
             )
-            yield from gateways.compare("Gateway, CPU time per request of one token", "µs", gateways.one_token, {})
+            yield from gateways.compare(
+                "Gateway, CPU time per request of one token", "µs", gateways.one_token, {}, with_floor=True
+            )
             yield from gateways.compare(
                 "Gateway, added time to the first text",
                 "ms",
                 lambda gateway, api: gateways.first_text(gateway, api, port),
                 {(_TRANSLATED, "LiteLLM"): Target(40, "times less"), (_TRANSLATED, "nginx"): Target(0.4, "value")},
+                with_floor=True,
             )
         yield from gateways.compare_memory()
 
@@ -73,7 +77,12 @@ class _Gateways:
 
     def __init__(self, base_url: str, peers: Path, effort: Effort) -> None:
         self._base_url = base_url
-        self._starters: Mapping[Name, Starter] = {"turnwire": turnwire, "LiteLLM": litellm(peers), "nginx": nginx}
+        self._starters: Mapping[Name, Starter] = {
+            "turnwire": turnwire,
+            "LiteLLM": litellm(peers),
+            "nginx": nginx,
+            "floor": floor,
+        }
         self._effort = effort
         self._running: dict[Name, Gateway] = {}
         self._missing: dict[Name, str] = {}
@@ -91,12 +100,16 @@ class _Gateways:
                     self._missing[name] = str(missing)
             yield
 
-    def compare(self, title: str, unit: str, task: _Task, targets: _Targets) -> Iterator[Section]:
-        """All gateways at one task."""
+    def compare(
+        self, title: str, unit: str, task: _Task, targets: _Targets, *, with_floor: bool = False
+    ) -> Iterator[Section]:
+        """All gateways at one task; with the floor too where chunks come one by one, for it holds nobody up."""
         samples: _Samples = {}
         for what, api in _APIS.items():
             for number in range(self._effort.gateway_rounds):
                 for name, gateway in self._running.items():
+                    if name == "floor" and not (with_floor and api == "responses"):
+                        continue
                     spoken: Api = "chat" if name == "nginx" else api
                     if number == 0:
                         uvloop.run(_warm_up(gateway, spoken))
@@ -110,7 +123,7 @@ class _Gateways:
         samples: _Samples = {}
         for _ in range(self._effort.memory_rounds):
             for name, start in self._starters.items():
-                if name not in self._missing:
+                if name != "floor" and name not in self._missing:
                     with start(self._base_url) as gateway:
                         time.sleep(self._effort.settle_time)
                         samples.setdefault((idle, name), []).append(gateway.resident / _MEBIBYTE)
@@ -183,14 +196,15 @@ class _Gateways:
     def _sections(self, title: str, unit: str, samples: _Samples, targets: _Targets) -> Iterator[Section]:
         for other in _OTHERS:
             rows: list[Comparison | Absent] = []
-            for what in dict.fromkeys(what for what, _ in samples):
+            for what in dict.fromkeys(what for what, name in samples if name == other or other in self._missing):
                 ours, target = samples[what, "turnwire"], targets.get((what, other))
                 if other in self._missing:
                     rows.append(Absent(what, ours, self._missing[other]))
                 else:
                     multiple: Literal["times", "times less"] = "times less" if other == "LiteLLM" else "times"
                     rows.append(Comparison(what, ours, samples[what, other], target, multiple))
-            yield Section(f"{title}, against {other}", unit, other, rows)
+            if rows:
+                yield Section(f"{title}, against {'the floor' if other == 'floor' else other}", unit, other, rows)
 
 
 async def _warm_up(gateway: Gateway, api: Api) -> None:

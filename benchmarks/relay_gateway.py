@@ -18,9 +18,9 @@ from urllib.request import urlopen
 
 from msgspec import Struct
 
-__all__ = ["PEERS", "Gateway", "Missing", "Name", "Starter", "litellm", "nginx", "peer_versions", "turnwire"]
+__all__ = ["PEERS", "Gateway", "Missing", "Name", "Starter", "floor", "litellm", "nginx", "peer_versions", "turnwire"]
 
-Name: TypeAlias = Literal["turnwire", "LiteLLM", "nginx"]
+Name: TypeAlias = Literal["turnwire", "LiteLLM", "nginx", "floor"]
 
 PEERS = Path(__file__).parents[1] / ".venv-peers"
 """The environment that ``make bench`` sets up for LiteLLM's proxy."""
@@ -102,6 +102,16 @@ def nginx(base_url: str) -> Iterator[Gateway]:
         settings.write_text(_NGINX.replace("{port}", str(port)).replace("{address}", address), encoding="utf-8")
         command = [program, "-p", str(folder), "-e", "error.log", "-c", str(settings)]
         with _running(command, folder, port, "/v1/models") as gateway:
+            yield gateway
+
+
+@contextmanager
+def floor(base_url: str) -> Iterator[Gateway]:
+    """The translation alone, between two connections."""
+    with _folder() as folder:
+        port = _free_port()
+        command = [sys.executable, str(Path(__file__).with_name("relay_floor.py")), str(port), base_url]
+        with _running(command, folder, port, "/") as gateway:
             yield gateway
 
 

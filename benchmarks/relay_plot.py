@@ -13,7 +13,7 @@ __all__ = ["relay_plot"]
 
 _PARTS = {"saturated": "Gateway saturated", "20 chunks/s per stream": "Gateway at "}
 """Each part of the chart, and what the titles of its sections begin with."""
-_COLOURS = {"LiteLLM": ORANGE, "turnwire": BLUE, "nginx": GREEN}
+_COLOURS = {"LiteLLM": ORANGE, "turnwire": BLUE, "nginx": GREEN, "floor": "#8b949e"}
 _TICKS = (1, 10, 100, 1000)
 _LEFT, _RIGHT, _WIDTH = 100, 670, 760
 _TOP, _ROW, _GAP = 44, 26, 34
@@ -53,7 +53,7 @@ def _figures(sections: Iterable[Section], begin: str) -> Mapping[str, float]:
 
 def _frame(floor: int) -> Iterator[str]:
     height = floor + 46
-    title = "CPU time per chunk: turnwire and LiteLLM translate, nginx passes on"
+    title = "CPU time per chunk: turnwire and LiteLLM translate, the floor does nothing else, nginx passes on"
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" font-size="13"'
         f' font-family="{_FONT}" fill="{_INK}">'

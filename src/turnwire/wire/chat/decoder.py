@@ -71,6 +71,8 @@ class ChatDecoder:
             taken_ids=taken_call_ids,
             tools=tools,
         )
+        self.ending: Ending = "open"
+        """How much of an end the server has given, for whoever must decide how long to wait for the rest."""
         self.done_seen = False
         """``[DONE]`` came."""
         self.parsed = 0
@@ -86,11 +88,6 @@ class ChatDecoder:
     def over(self) -> bool:
         """Nothing more will come: completed or failed."""
         return self._over
-
-    @property
-    def ending(self) -> Ending:
-        """How much of an end the server has given, for whoever must decide how long to wait for the rest."""
-        return self._answer.ending
 
     @property
     def finish_reason(self) -> str | None:
@@ -140,6 +137,8 @@ class ChatDecoder:
         except ApiError as error:
             self._over = True
             return then_raise(events, error)
+        finally:
+            self.ending = self._answer.ending
         return events
 
     def feed_eof(self) -> Iterable[ResponseEvent]:
@@ -171,6 +170,7 @@ class ChatDecoder:
             self._answer.take(chunk, events)
         except ApiError as error:
             return then_raise(events, error)
+        self.ending = self._answer.ending
         self._answer.complete(events)
         return events
 

@@ -21,7 +21,18 @@ _KNOWN_KEYS = frozenset({"index", "id", "type", "function"})
 class _Slot:
     """One call as far as it came."""
 
-    __slots__ = ("arguments", "call_id", "extra", "input", "name", "number", "released", "tool", "watched")
+    __slots__ = (
+        "arguments",
+        "as_it_comes",
+        "call_id",
+        "extra",
+        "input",
+        "name",
+        "number",
+        "released",
+        "tool",
+        "watched",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -32,6 +43,7 @@ class _Slot:
         self.extra: dict[str, Any] = {}
         self.input: GrowingInput | None = None  # of a custom tool that is watched
         self.watched = False  # its beginning has been told
+        self.as_it_comes = False  # and more of its arguments is told as it comes
         self.released = False
 
     def __str__(self) -> str:
@@ -80,12 +92,15 @@ class GrowingCalls:
     def extend(self, choice: object, fragment: Fragment, events: list[ResponseEvent]) -> None:
         """Takes a plain fragment: `take` for the most frequent case."""
         slot = self._by_index.get((choice, fragment.index))
-        if slot is None or slot.released or self._watch:
+        if slot is None or slot.released or (self._watch and not slot.as_it_comes):
             self._take(choice, msgspec.to_builtins(fragment), events)
             return
         self._last = slot
-        if fragment.function.arguments:
-            slot.arguments.append(fragment.function.arguments)
+        added = fragment.function.arguments
+        if added:
+            slot.arguments.append(added)
+            if slot.as_it_comes and slot.call_id is not None:
+                events.append(ToolCallArgumentsDelta(slot.call_id, added))
 
     def release(self) -> Iterator[ResponseEvent]:
         """All open calls, in the order in which they appeared; those without a name are dropped."""
@@ -198,6 +213,7 @@ def _told(slot: _Slot, tool: ToolOrigin, call_id: str, added: str) -> Iterator[R
         slot.watched = True
         added = "".join(slot.arguments)
         slot.input = GrowingInput() if tool.type == "custom" else None
+        slot.as_it_comes = slot.input is None and tool.type != "tool_search"
         yield OutputItemAdded(restored_call(tool, "", call_id))
     delta = added if slot.input is None else slot.input.feed(added)
     if delta and tool.type != "tool_search":

@@ -130,7 +130,10 @@ class ResponsesEncoder:
                     self._encode(event)
                     if self._over:
                         break
-        return self._writer.take()
+        # `EventWriter.take`, which is not called here: this is done for every chunk of a stream.
+        writer = self._writer
+        written, writer.written = writer.written, []
+        return written
 
     def failed(self, error: ApiError) -> list[bytes]:
         """The end of an answer that broke; nothing where it is over."""
