@@ -9,6 +9,7 @@ from os import urandom
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from turnwire.client.turn_state import TURN_STATE_HEADER
 from turnwire.errors import ApiError, InvalidPrompt
@@ -37,6 +38,23 @@ __all__ = ["ResponsesService"]
 _log = logging.getLogger("turnwire.gateway")
 
 
+class _Asked(Struct, frozen=True):
+    """One request that can be answered."""
+
+    received: ReceivedRequest
+    recalled: Recalled
+    inquiry: Inquiry
+    sink: Sink
+    turn: Turn
+    framing: Framing
+    memory: ConnectionMemory | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer's head says."""
+        return {REQUEST_ID_HEADER: self.inquiry.request_id}
+
+
 class ResponsesService:
     """Answers requests of the Responses API, over HTTP and over WebSockets alike."""
 
@@ -63,16 +81,17 @@ class ResponsesService:
             recalled = await recall(fields, inquiry.caller.tenant, store=self._store, memory=memory)
             received = decode_response_request(recalled.fields)
             turn = await self._answering.turn(inquiry, recalled.fields, received.model)
+            asked = _Asked(received, recalled, inquiry, sink, turn, framing, memory)
             if not received.generate:
-                await self._warm_up(received, recalled, inquiry, sink, turn, framing, memory)
+                await self._warm_up(asked)
                 completed = True
             elif received.background:
                 if framing == "websocket":
                     raise InvalidPrompt("background: a response runs in the background only where POST asks for it")
                 require_store(fields)
-                await self._answer_in_background(received, recalled, inquiry, sink, turn)
+                await self._answer_in_background(asked)
             else:
-                completed = await self._answer(received, recalled, inquiry, sink, turn, framing, memory)
+                completed = await self._answer(asked)
         except ApiError as error:
             await sink.refuse(error, {REQUEST_ID_HEADER: inquiry.request_id})
         finally:
@@ -84,30 +103,22 @@ class ResponsesService:
         """A token for a WebSocket's handshake, as `Turns.handshake_token` gives it."""
         return self._answering.turns.handshake_token(caller, headers)
 
-    async def _answer(
-        self,
-        received: ReceivedRequest,
-        recalled: Recalled,
-        inquiry: Inquiry,
-        sink: Sink,
-        turn: Turn,
-        framing: Framing,
-        memory: ConnectionMemory | None,
-    ) -> bool:
+    async def _answer(self, asked: _Asked) -> bool:
         """Answers a request whose client waits for it; whether the answer ended properly."""
+        received, framing = asked.received, asked.framing
         response_id = _new_id()
 
         def make(served: Served, position: int) -> Exchange:
             return _exchange(received, served, framing, response_id, position)
 
         async def keep(outcome: Outcome) -> None:
-            await self._keep(outcome, received, recalled, inquiry, memory)
+            await self._keep(outcome, asked)
 
         end = await self._answering.run(
             make,
-            sink,
-            inquiry,
-            turn,
+            asked.sink,
+            asked.inquiry,
+            asked.turn,
             api="websocket" if framing == "websocket" else "responses",
             model=received.model,
             streams=received.stream,
@@ -115,30 +126,26 @@ class ResponsesService:
         )
         return end == "completed"
 
-    async def _warm_up(
-        self,
-        received: ReceivedRequest,
-        recalled: Recalled,
-        inquiry: Inquiry,
-        sink: Sink,
-        turn: Turn,
-        framing: Framing,
-        memory: ConnectionMemory | None,
-    ) -> None:
+    async def _warm_up(self, asked: _Asked) -> None:
         """Answers at once that nothing was answered: the next request goes on from here. Its token is the turn's."""
+        received, sink, turn = asked.received, asked.sink, asked.turn
         now = time.time()
         encoder = ResponsesEncoder(
-            response_id=_new_id(), model=received.model, clock=lambda: now, request=received.fields, framing=framing
+            response_id=_new_id(),
+            model=received.model,
+            clock=lambda: now,
+            request=received.fields,
+            framing=asked.framing,
         )
-        headers = {REQUEST_ID_HEADER: inquiry.request_id}
+        headers = asked.headers
         answering = self._answering
         preferred = answering.pool.preferred(received.model, turn.key).upstream.name
-        token = answering.turns.token(turn, inquiry, preferred)
+        token = answering.turns.token(turn, asked.inquiry, preferred)
         if token is not None:
             headers[TURN_STATE_HEADER] = token
         completed = Completed(encoder.response.response_id)
         response = encoder.response.ended(completed)
-        await self._keep(Outcome(completed.response_id, response), received, recalled, inquiry, memory)
+        await self._keep(Outcome(completed.response_id, response), asked)
         if received.stream:
             started = encoder.start({} if sink.shows_headers else headers)
             await sink.begin(headers)
@@ -147,15 +154,9 @@ class ResponsesService:
         else:
             await sink.answer(msgspec.json.encode(response), headers)
 
-    async def _answer_in_background(
-        self,
-        received: ReceivedRequest,
-        recalled: Recalled,
-        inquiry: Inquiry,
-        sink: Sink,
-        turn: Turn,
-    ) -> None:
+    async def _answer_in_background(self, asked: _Asked) -> None:
         """Has the answer made whether or not its client waits, who can get it by its id."""
+        received, inquiry, recalled = asked.received, asked.inquiry, asked.recalled
         response_id = _new_id()
         streamed = msgspec.structs.replace(received, stream=True)
 
@@ -164,7 +165,7 @@ class ResponsesService:
 
         async def run(running: Sink) -> None:
             await self._answering.run(
-                make, running, inquiry, turn, api="background", model=received.model, streams=True
+                make, running, inquiry, asked.turn, api="background", model=received.model, streams=True
             )
 
         response = ResponseObject(
@@ -174,28 +175,22 @@ class ResponsesService:
             response, input_items=recalled.input_items, previous_response_id=recalled.previous_response_id
         )
         running = await self._background.start(inquiry.caller.tenant, record, run)
-        headers = {REQUEST_ID_HEADER: inquiry.request_id}
         if received.stream:
+            patience = self._answering.patience
             await send_events(
-                running.follow(), sink, headers=headers, client_timeout=self._answering.patience.client_timeout
+                running.follow(), asked.sink, headers=asked.headers, client_timeout=patience.client_timeout
             )
         else:
-            await sink.answer(running.record.document, headers)
+            await asked.sink.answer(running.record.document, asked.headers)
 
-    async def _keep(
-        self,
-        outcome: Outcome,
-        received: ReceivedRequest,
-        recalled: Recalled,
-        inquiry: Inquiry,
-        memory: ConnectionMemory | None,
-    ) -> None:
+    async def _keep(self, outcome: Outcome, asked: _Asked) -> None:
         """Keeps an answer for what goes on from it; an answer that can't be stored is an answer all the same."""
         if not outcome.response:
             return
-        if memory is not None:
-            memory.remember(outcome.response_id, recalled.items, outcome.response.get("output") or ())
-        if received.store:
+        recalled, inquiry = asked.recalled, asked.inquiry
+        if asked.memory is not None:
+            asked.memory.remember(outcome.response_id, recalled.items, outcome.response.get("output") or ())
+        if asked.received.store:
             stored = StoredResponse.of(
                 outcome.response,
                 input_items=recalled.input_items,
