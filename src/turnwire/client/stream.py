@@ -315,11 +315,14 @@ class ResponseStream:
         started = 0.0 if on_poll is None else asyncio.get_running_loop().time()
         ending = decoder.ending
         try:
-            data = await (self._read(body) if ending == "open" else self._read_rest(body, ending))
+            data = await (self._reading(body) if ending == "open" else self._read_rest(body, ending))
         except BaseException as error:
+            failure = self._silence() if self._expired and isinstance(error, Disconnected) else error
             if on_poll is not None:
-                on_poll(_outcome(error), asyncio.get_running_loop().time() - started, 0)
-            raise
+                on_poll(_outcome(failure), asyncio.get_running_loop().time() - started, 0)
+            if failure is error:
+                raise
+            raise failure from error
         parsed = decoder.parsed
         events = decoder.feed(data) if data else decoder.feed_eof()
         came = bool(events) or decoder.parsed != parsed
@@ -331,22 +334,18 @@ class ResponseStream:
             on_poll(outcome, asyncio.get_running_loop().time() - started, count)
         return events
 
-    async def _read(self, body: AnswerBody) -> bytes:
-        """The next bytes, b"" at the end; raises `IdleTimeout` once no event came for too long."""
+    def _reading(self, body: AnswerBody) -> Awaitable[bytes]:
+        """The next bytes, b"" at the end; `Disconnected`, with `_expired`, once no event came for too long."""
         loop = asyncio.get_running_loop()
         if self._deadline is None:
             self._deadline = loop.time() + self._provider.idle_timeout
         if self._timer is None:
             self._timer = loop.call_at(self._deadline, _look, weakref.ref(self))
-        try:
-            return await body.read()
-        except Disconnected as error:
-            if self._expired:
-                raise IdleTimeout(
-                    f"idle timeout waiting for SSE: no event from {self._provider.name} "
-                    f"for {self._provider.idle_timeout:g} s"
-                ) from error
-            raise
+        return body.read()
+
+    def _silence(self) -> IdleTimeout:
+        name, idle_timeout = self._provider.name, self._provider.idle_timeout
+        return IdleTimeout(f"idle timeout waiting for SSE: no event from {name} for {idle_timeout:g} s")
 
     async def _read_rest(self, body: AnswerBody, ending: Ending) -> bytes:
         """What comes after the finish: usage, ``[DONE]``. Waits a little for usage, and not at all once it is there.
