@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,6 +151,25 @@ async def test_nothing_is_written_at_once_to_a_client_that_has_left(is_socket: b
             await client.close()
         while put([b"anybody?"]):  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("is_socket", [False, True], ids=["http", "websocket"])
+async def test_nothing_is_written_at_once_to_a_connection_that_was_just_closed(is_socket: bool) -> None:
+    """Its protocol hears of that in the event loop's next round; uvloop raises where it is written to before."""
+    async with (
+        asyncio.timeout(5),
+        serving_bare(application := PuttingApplication()) as served,
+        AsyncExitStack() as clients,
+    ):
+        if is_socket:
+            await clients.enter_async_context(connect(f"ws://127.0.0.1:{served.port}/", proxy=None))
+        else:
+            (await served.connect()).get("/")
+        put = await application.put
+        assert put([b"open"])
+        for protocol in served.server.server_state.connections:
+            protocol.transport.abort()  # type: ignore[union-attr]
+        assert not put([b"closed"])
 
 
 @pytest.mark.parametrize("form", ["responses", "chat", "websocket"])

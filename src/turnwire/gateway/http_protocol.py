@@ -155,7 +155,9 @@ class _AtOnce:
     def put(self, pieces: Sequence[bytes]) -> bool:
         """Writes more of a chunked body, as one chunk; not while the client does not read, or has left."""
         cycle = self._cycle
-        if not cycle.chunked_encoding or cycle.response_complete or cycle.disconnected or cycle.flow.write_paused:
+        if not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused:
+            return False
+        if cycle.transport.is_closing():  # which `disconnected` says somewhat later
             return False
         if body := b"".join(pieces):  # an empty chunk would be the end
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))

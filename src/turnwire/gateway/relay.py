@@ -377,10 +377,12 @@ class Relay:
             events = events if self._begun else ()
         else:
             self._heard_at = now
+        at_once = self._begun and not self._writing and self._sign is None
         if self.first_output_after is None and exchange.committed:
             self.first_output_after = now - self._started
+            at_once = False  # for there is more to do at the first than to write it
         goes_on = bool(data) and exchange.ending == "open" and not exchange.over
-        if goes_on and self._begun and events and not self._writing and self._sign is None and self._sink.put(events):
+        if at_once and goes_on and events and self._sink.put(events):
             self._wrote_at = now
             events = ()
         self._untold = events

@@ -60,6 +60,8 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         """Sends text messages at once; not while the client does not read, or where it is leaving."""
         if self.close_sent or self.conn.state is not State.OPEN or not self.writable.is_set():
             return False
+        if self.transport.is_closing():  # which `disconnected` says somewhat later
+            return False
         for message in messages:
             self.conn.send_text(message)
         self.transport.write(b"".join(self.conn.data_to_send()))
