@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.decoding import DONE, chunk, sse
 from tests.gateway.exchange.responding import kinds_of, received
@@ -155,6 +156,24 @@ async def test_what_a_client_takes_its_time_for_is_not_its_upstreams_silence() -
     client.reads.set()
     assert await running == "completed"
     assert client.kinds[-1] == "completed"
+
+
+def test_a_look_that_is_due_at_once_is_no_obstacle_to_a_later_one() -> None:
+    """uvloop's timers are plain handles then, as it happens where a busy event loop comes late to everything."""
+
+    class Waited(Server):
+        async def next(self, position: Callable[[], int]) -> Attempt:
+            await asyncio.sleep(0)
+            return await super().next(position)
+
+    async def run() -> None:
+        client, server = Client(), Waited(idle_timeout=5.0)
+        server.reads.put_nowait(FIRST + LAST)
+        assert await relay(server, client, patience={"client_timeout": 0.0}).run() == "completed"
+        assert client.error is None
+        assert client.kinds[-1] == "completed"
+
+    uvloop.run(run())
 
 
 async def test_comments_are_no_more_than_silence() -> None:

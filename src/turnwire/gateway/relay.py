@@ -80,6 +80,7 @@ class Relay:
         self._time = self._loop.time
         self._task: asyncio.Task[object]
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0  # by ours, for uvloop's timers do not know it where they are due at once
         self._response: HttpResponse | None = None
         self._writing = False  # the client is being told something
         self._left: asyncio.Task[None] | None = None  # waits for the client to leave
@@ -182,12 +183,11 @@ class Relay:
 
     def _look_at(self, due: float) -> None:
         """Has `_look` look at this time, or before."""
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= due:
+        if self._timer is not None:
+            if self._timer_due <= due:
                 return
-            timer.cancel()
-        self._timer = self._loop.call_at(due, self._look)
+            self._timer.cancel()
+        self._timer, self._timer_due = self._loop.call_at(due, self._look), due
 
     def _look(self) -> None:
         """Does what is due, and sees to it that somebody looks when the next thing is."""
